@@ -1,0 +1,376 @@
+"""The schema of loop.yaml: all that a model owner declares about a loop."""
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+
+from ciclo.errors import Reject
+
+SCHEMA = "ciclo.loop/v1"
+"""Version of this schema; the first line of every loop.yaml."""
+
+LOOP_FILE = "loop.yaml"
+"""Name of the file within a loop's folder."""
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SIZES = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", str(value))
+    if not match:
+        raise ValueError(
+            f"{value!r} is no duration, expected a number and one of s m h d w, such as 90d"
+        )
+    return timedelta(**{_UNITS[match[2]]: float(match[1])})
+
+
+def _duration_text(value: timedelta) -> str:
+    seconds = value.total_seconds()
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def _size(value: object) -> object:
+    match = re.fullmatch(r"(\d+)\s*(KiB|MiB|GiB)", str(value))
+    if isinstance(value, int):
+        return value
+    if not match:
+        raise ValueError(
+            f"{value!r} is no size, expected a number and KiB, MiB or GiB, such as 2GiB"
+        )
+    return int(match[1]) * _SIZES[match[2]]
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(_duration_text)]
+"""A span of event time, written as `90d`, `12h`, `30m` or `5s`."""
+
+SizeBytes = Annotated[int, BeforeValidator(_size)]
+"""An amount of memory, written as `2GiB`."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+"""A part of a whole."""
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+"""A name that is also a file's, a topic key and a Triton model's: lower case, digits, dashes."""
+
+DataType = Literal["string", "float32", "int64", "timestamp"]
+"""Of a request field or a feature. A timestamp is microseconds since 1970-01-01T00:00:00Z."""
+
+
+class InvalidLoop(Reject):
+    """loop.yaml does not say what it should; the message lists every problem."""
+
+    reason = "INVALID_LOOP"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Fallback(_Part):
+    """What to use where a view's values are too old."""
+
+    older_than: Duration
+    use: Literal["training_median", "missing"] = "training_median"
+
+
+class Input(_Part):
+    """One row of a request; a caller may send many."""
+
+    entities: dict[str, DataType] | tuple[str, ...]
+    request: dict[str, DataType] = {}
+    id: str | None = None
+    fallback: dict[str, Fallback] = {}
+
+    @model_validator(mode="after")
+    def _id_is_declared(self) -> "Input":
+        if self.id is not None and self.id not in self.request:
+            raise ValueError(f"input.id names {self.id!r}, which input.request does not declare")
+        return self
+
+
+class Output(_Part):
+    """What the model answers for a row."""
+
+    name: str
+    type: Literal["binary"] = "binary"
+    threshold: Share = 0.5
+
+
+class Label(_Part):
+    """The truth about a row, and when to expect it, counted from the row's event time."""
+
+    name: str
+    expected_within: Duration
+    never_after: Duration
+    depends_on_action: bool = False
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Label":
+        if self.never_after < self.expected_within:
+            raise ValueError("label.never_after lies before label.expected_within")
+        return self
+
+
+class Privacy(_Part):
+    """Which fields are about people. A field that is never stored cannot be an input."""
+
+    subject: str = "none"
+    personal: tuple[str, ...] = ()
+    never_store: tuple[str, ...] = ()
+
+
+class Kpi(_Part):
+    """A figure for people, computed beside the metric."""
+
+    name: str
+    per_1000: str
+
+
+class Quality(_Part):
+    """How good an answer is, and within which block of time rows are not independent."""
+
+    metric: Literal["log_loss"] = "log_loss"
+    correlated_within: Duration
+    kpi: Kpi | None = None
+
+
+class FalseAlarms(_Part):
+    """The budget: at most so many false alarms in so much event time."""
+
+    at_most: Annotated[int, Field(ge=1)] = 1
+    per: Duration
+
+    def __str__(self) -> str:
+        """Returns the budget in words, such as `1 per 365d`."""
+        return f"{self.at_most} per {_duration_text(self.per)}"
+
+
+class DegradedMetric(_Part):
+    """How much worse than its reference a metric must be to count as degraded."""
+
+    above_reference_by: Annotated[float, Field(ge=0)]
+
+
+class DegradedIf(_Part):
+    """What counts as degraded."""
+
+    log_loss: DegradedMetric
+    unseen_inputs: Share | None = None
+
+
+class Monitor(_Part):
+    """What is watched, and how often it may be wrong."""
+
+    false_alarms: FalseAlarms
+    judge_only_if_captured: Share = 0.99
+    slices: tuple[str, ...] = ()
+    degraded_if: DegradedIf
+
+
+class When(_Part):
+    """Reasons to retrain; any of them suffices."""
+
+    any: tuple[Literal["drift", "degraded", "manual"], ...] = ("degraded", "manual")
+
+
+class Window(_Part):
+    """Which rows a version learns from."""
+
+    last: Duration
+    holdout: Duration
+
+
+class Limits(_Part):
+    """How often, how long and how large a run may be."""
+
+    cooldown: Duration = timedelta(days=7)
+    runs: Annotated[str, Field(pattern=r"^\d+ per \d+[smhdw]$")] = "4 per 30d"
+    time: Duration = timedelta(minutes=5)
+    memory: SizeBytes = 2 * 2**30
+
+    @property
+    def most_runs(self) -> int:
+        """How many runs `per_time` allows."""
+        return int(self.runs.split(" per ")[0])
+
+    @property
+    def per_time(self) -> timedelta:
+        """The event time that `most_runs` is spread over."""
+        found = _duration(self.runs.split(" per ")[1])
+        assert isinstance(found, timedelta)
+        return found
+
+
+class Retrain(_Part):
+    """When, on what and within which limits to retrain."""
+
+    when: When = When()
+    data: Window
+    limits: Limits = Limits()
+
+
+class NonInferior(_Part):
+    """The version is not worse than the champion by more than the margin, at this confidence."""
+
+    rule: Literal["non_inferior"]
+    metric: Literal["log_loss"] = "log_loss"
+    margin: Annotated[float, Field(ge=0)]
+    confidence: Share = 0.95
+    by: str | None = None
+    min_labels: int = 0
+
+
+class Calibrated(_Part):
+    """The version's probabilities are right on average within each bin."""
+
+    rule: Literal["calibrated"]
+    error_at_most: Share
+
+
+class Latency(_Part):
+    """The version is not slower than so many times the champion, at the 95th percentile."""
+
+    rule: Literal["latency"]
+    p95_at_most: Annotated[float, Field(gt=0)]
+
+
+Gate = Annotated[NonInferior | Calibrated | Latency, Field(discriminator="rule")]
+"""A named rule over a version's evidence."""
+
+
+class Shadow(_Part):
+    """How long the challenger is only asked captured requests."""
+
+    until: Literal["better", "not_worse"] = "better"
+    confidence: Share = 0.95
+    margin: Annotated[float, Field(ge=0)] = 0.0
+    at_most: Duration
+
+
+class Canary(_Part):
+    """In which steps the challenger answers callers, and what stops it."""
+
+    weights: tuple[Share, ...]
+    each: Duration
+    stop_if: Literal["worse"] = "worse"
+    exposure_at_most: Annotated[int, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _grows(self) -> "Canary":
+        if list(self.weights) != sorted(self.weights) or any(w in (0, 1) for w in self.weights):
+            raise ValueError("rollout.canary.weights must grow and lie between 0 and 1")
+        return self
+
+
+class Bake(_Part):
+    """How long the old champion stays warm after the whole weight moved."""
+
+    for_: Annotated[Duration, Field(alias="for")]
+    rollback_if: Literal["worse"] = "worse"
+
+
+class Rollout(_Part):
+    """How a challenger becomes champion."""
+
+    shadow: Shadow
+    canary: Canary
+    bake: Bake
+
+
+class Loop(_Part):
+    """A whole loop, as loop.yaml declares it.
+
+    Example:
+        >>> _duration_text(_duration("36h"))
+        '36h'
+    """
+
+    schema_: Annotated[Literal["ciclo.loop/v1"], Field(alias="schema")]
+    model: Name
+    owner: str
+    mode: Literal["observe", "propose", "act"] = "act"
+    recipe: Annotated[str, Field(pattern=r"^[\w./-]+\.py:\w+$")]
+    features: str
+    knowledge_lag: Duration = timedelta(0)
+    input: Input
+    output: Output
+    label: Label
+    privacy: Privacy = Privacy()
+    quality: Quality
+    monitor: Monitor
+    retrain: Retrain
+    gates: tuple[Gate, ...] = ()
+    rollout: Rollout
+    approvals: Literal[0] = 0
+
+    @model_validator(mode="after")
+    def _never_stored_is_no_input(self) -> "Loop":
+        stored = {*self.input.request, *self.input.entities} & set(self.privacy.never_store)
+        if stored:
+            raise ValueError(
+                f"privacy.never_store names inputs, which are captured: {', '.join(sorted(stored))}"
+            )
+        return self
+
+    @property
+    def entities(self) -> dict[str, DataType]:
+        """Entity columns with their types; texts unless loop.yaml says otherwise."""
+        declared = self.input.entities
+        return (
+            dict(declared) if isinstance(declared, Mapping) else dict.fromkeys(declared, "string")
+        )
+
+
+def parse_loop(text: str, place: str = LOOP_FILE) -> Loop:
+    """Returns the loop that a text declares.
+
+    Raises:
+        InvalidLoop: Lists every problem with its place in the file.
+    """
+    try:
+        content: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InvalidLoop(f"{place} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise InvalidLoop(f"{place} must hold one mapping that begins with `schema: {SCHEMA}`")
+    try:
+        return Loop.model_validate(content)
+    except ValidationError as error:
+        problems = [
+            f"  {'.'.join(map(str, e['loc'])) or 'loop'}: {e['msg']}" for e in error.errors()
+        ]
+        first = ".".join(map(str, error.errors()[0]["loc"]))
+        raise InvalidLoop(
+            f"{place} has {len(problems)} problem(s):\n" + "\n".join(problems), field=first
+        ) from error
+
+
+def read_loop(folder: Path) -> Loop:
+    """Returns the loop in a folder.
+
+    Raises:
+        InvalidLoop: There is no loop.yaml, or it has problems.
+    """
+    path = folder / LOOP_FILE
+    if not path.is_file():
+        raise InvalidLoop(f"{path} does not exist; `ciclo init {folder}` writes one to start from")
+    return parse_loop(path.read_text(), str(path))

@@ -1,0 +1,88 @@
+"""What the monitor is fed: rows that were answered, and labels that became known, as columns."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+UNKNOWN_US = -(2**62)
+"""An event time before all others: nothing was seen yet."""
+
+LEAST_PROBABILITY = 1e-7
+"""Probabilities are kept this far from 0 and 1: the resolution of a float32 near 1. Without it one
+certain and wrong answer would be an infinite loss."""
+
+
+def key_of(text: str) -> int:
+    """Returns a 63-bit number for a row's key. Two keys of a million rows collide once in 10^7."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def row_keys(texts: Iterable[str]) -> NDArray[np.int64]:
+    """Returns the numbers of business keys; 0 for an empty one, which names no row."""
+    return np.fromiter((key_of(f"k{t}") if t else 0 for t in texts), np.int64)
+
+
+def prediction_keys(prediction_id: str, rows: int) -> list[int]:
+    """Returns the numbers of the rows of one request."""
+    return [prediction_key(prediction_id, row) for row in range(rows)]
+
+
+def prediction_key(prediction_id: str, row: int) -> int:
+    """Returns the number of one row of a request."""
+    return key_of(f"p{prediction_id}/{row}")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Rows that one version answered, in the order of the topic.
+
+    Args:
+        version: Who answered.
+        is_challenger: It answered callers as the challenger of a rollout.
+        rollout: Number of the rollout that asked again; 0 for answers that callers got.
+        keys: [n] of (prediction id, row).
+        row_keys: [n] of business keys; 0 for none.
+        event_time_us: [n].
+        scores: [n], probability of the label.
+        columns: Inputs by name, [n] each; empty for answers that nobody got.
+    """
+
+    version: int
+    is_challenger: bool
+    rollout: int
+    keys: NDArray[np.int64]
+    row_keys: NDArray[np.int64]
+    event_time_us: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    columns: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Labels that became known, in the order of the topic.
+
+    Args:
+        keys: [n] of a business key, or of (prediction id, row).
+        values: [n], 0 or 1.
+        event_time_us: [n], when each became known.
+    """
+
+    keys: NDArray[np.int64]
+    values: NDArray[np.float64]
+    event_time_us: NDArray[np.int64]
+
+
+def log_loss(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the loss of each row, in nats; NaN where the label is unknown."""
+    p = np.clip(scores, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return -(labels * np.log(p) + (1 - labels) * np.log1p(-p))
+
+
+def expected_log_loss(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the loss that a calibrated model expects of each row: its entropy, in nats."""
+    p = np.clip(scores, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
+    return -(p * np.log(p) + (1 - p) * np.log1p(-p))

@@ -1,0 +1,271 @@
+"""The monitor's use cases: take in a record, follow the registry, save, state what is true."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from ciclo.errors import Conflict, NotFound, Reject
+from ciclo.loop import Loop
+from ciclo_monitor.domain.batches import UNKNOWN_US, Answers, Labels
+from ciclo_monitor.domain.calendar import Calendar
+from ciclo_monitor.domain.findings import Finding
+from ciclo_monitor.domain.model import ModelMonitor, WatchPolicy
+from ciclo_monitor.domain.snapshots import freeze, thaw
+from ciclo_monitor.metrics import MonitorMetrics
+from ciclo_monitor.ports import Definitions, Journal, Registered, Registry, Statement
+
+_log = structlog.get_logger(__name__)
+
+EXTRA_KEPT = timedelta(days=7)
+"""Event time for which rows are kept beyond the longest shadow: a cut lies before its rollout."""
+
+MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(slots=True)
+class Watched:
+    """A model with the definition that it is watched under."""
+
+    monitor: ModelMonitor
+    loop: Loop
+    loop_digest: str
+
+
+class Monitor:
+    """Everything the monitor does, behind its ports. Calls run one after the other.
+
+    Args:
+        registry: What the registry says.
+        definitions: Loops and bundles.
+        journal: Memory and voice.
+        metrics: Counts rows, shows evidence.
+        most_rows: Rows kept for a model.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        definitions: Definitions,
+        journal: Journal,
+        *,
+        metrics: MonitorMetrics,
+        most_rows: int,
+    ) -> None:
+        self._registry = registry
+        self._definitions = definitions
+        self._journal = journal
+        self._metrics = metrics
+        self._most_rows = most_rows
+        self._watched: dict[str, Watched] = {}
+        self._offsets: dict[str, int] = {}
+        self._turn = asyncio.Lock()
+
+    async def begin(self) -> None:
+        """Goes on from what an earlier process stored."""
+        await self._registry.ready()
+        saved = await self._journal.load()
+        for model, (loop_digest, content) in saved.models.items():
+            loop = await self._definitions.loop(loop_digest)
+            monitor = thaw(model, policy_of(loop, self._most_rows), content)
+            self._watched[model] = Watched(monitor, loop, loop_digest)
+        self._offsets = dict(saved.offsets)
+
+    async def follow_registry(self) -> None:
+        """Makes champions and rollouts those of the registry, and saves what that changed."""
+        async with self._turn:
+            for model, registered in self._registry.models().items():
+                if registered.loop_digest:
+                    await self._follow(model, registered)
+
+    async def loop_of(self, model: str) -> Loop:
+        """Returns the definition under which a model's records are read.
+
+        Raises:
+            NotFound: The registry knows no such model.
+        """
+        watched = self._watched.get(model)
+        if watched is None or watched.monitor.champion is None:
+            await self.follow_registry()  # rows can come before the registry's news
+        if model not in self._watched:
+            raise NotFound(f"the registry knows no model {model!r}", field="model")
+        return self._watched[model].loop
+
+    def is_known(self, topic: str, offset: int) -> bool:
+        """Says whether the state holds a record already."""
+        return offset < self._offsets.get(topic, 0)
+
+    async def passed(self, topic: str, offset: int) -> None:
+        """Notes that a record was dealt with without changing a model."""
+        async with self._turn:
+            self._offsets[topic] = offset + 1
+
+    async def take_answers(self, topic: str, offset: int, model: str, answers: Answers) -> None:
+        """Takes in rows that callers got, or that were asked again."""
+        kind = "shadow" if answers.rollout else "served"
+        self._metrics.rows.labels(model, kind).inc(len(answers.keys))
+        await self._take(topic, offset, model, lambda monitor: monitor.fold_answers(answers))
+
+    async def take_labels(self, topic: str, offset: int, model: str, labels: Labels) -> None:
+        """Takes in labels."""
+        self._metrics.rows.labels(model, "label").inc(len(labels.keys))
+        await self._take(topic, offset, model, lambda monitor: monitor.fold_labels(labels))
+
+    async def take_lost(self, topic: str, offset: int, model: str, count: int) -> None:
+        """Takes in that answers will never be captured."""
+
+        def fold(monitor: ModelMonitor) -> Sequence[Finding]:
+            monitor.fold_lost(count)
+            return ()
+
+        await self._take(topic, offset, model, fold)
+
+    async def save(self) -> None:
+        """Stores the state of all models with the offsets up to which it is true."""
+        async with self._turn:
+            await self._save()
+
+    async def state_all(self) -> None:
+        """Publishes what is held true of every model."""
+        for model in list(self._watched):
+            await self._journal.state(self.statement(model))
+            self._show(model)
+
+    async def dismiss(self, model: str, requested_by: str, reason: str) -> Statement:
+        """Ends the open episode because a person says so.
+
+        Raises:
+            NotFound: No such model.
+            Conflict: No episode is open.
+            Reject: No reason.
+        """
+        if not reason:
+            raise Reject("reason is empty, expected why the episode is dismissed", field="reason")
+        async with self._turn:
+            monitor = self.watched(model)
+            findings = monitor.close_episode("DISMISSED")
+            if not findings:
+                raise Conflict(f"{model} has no open episode", field="model")
+            _log.info("episode_dismissed", model=model, requested_by=requested_by, reason=reason)
+            await self._tell(model, findings)
+            await self._save()
+        return self.statement(model)
+
+    def watched(self, model: str) -> ModelMonitor:
+        """Returns a model under watch.
+
+        Raises:
+            NotFound: No such model.
+        """
+        if model not in self._watched:
+            raise NotFound(f"no model {model!r} is watched", field="model")
+        return self._watched[model].monitor
+
+    def statement(self, model: str) -> Statement:
+        """Returns what is held true of a model."""
+        monitor = self.watched(model)
+        version = monitor.champion.version if monitor.champion else None
+        return Statement(model, monitor.watermark_us, version, monitor.episode)
+
+    async def _take(
+        self,
+        topic: str,
+        offset: int,
+        model: str,
+        fold: Callable[[ModelMonitor], Sequence[Finding]],
+    ) -> None:
+        async with self._turn:
+            monitor = self._watched[model].monitor
+            hour_before = _hour(monitor)
+            findings = fold(monitor)
+            self._offsets[topic] = offset + 1
+            await self._tell(model, findings)
+            is_later = _hour(monitor) > hour_before
+        if is_later or findings:
+            await self._journal.state(self.statement(model))
+
+    async def _follow(self, model: str, registered: Registered) -> None:
+        watched = self._watched.get(model)
+        findings: list[Finding] = []
+        has_changed = False
+        if watched is None or watched.loop_digest != registered.loop_digest:
+            watched = await self._define(model, watched, registered.loop_digest)
+            has_changed = True
+        monitor = watched.monitor
+        known = monitor.champion.version if monitor.champion else None
+        if registered.champion != known:
+            version = registered.champion
+            champion = await self._definitions.champion(version) if version else None
+            findings += monitor.set_champion(champion)
+            has_changed = True
+        if registered.rollout != monitor.rollout:
+            findings += monitor.set_rollout(registered.rollout)
+            has_changed = True
+        if has_changed:
+            await self._tell(model, findings)
+            await self._save()
+            await self._journal.state(self.statement(model))
+
+    async def _define(self, model: str, watched: Watched | None, loop_digest: str) -> Watched:
+        loop = await self._definitions.loop(loop_digest)
+        policy = policy_of(loop, self._most_rows)
+        if watched:
+            # Another definition: the rows and tests go on under the new policy.
+            monitor = thaw(model, policy, freeze(watched.monitor))
+        else:
+            monitor = ModelMonitor(model, policy)
+        self._watched[model] = Watched(monitor, loop, loop_digest)
+        return self._watched[model]
+
+    async def _tell(self, model: str, findings: Sequence[Finding]) -> None:
+        if findings:
+            await self._journal.tell(model, findings)
+
+    async def _save(self) -> None:
+        frozen = {m: (w.loop_digest, freeze(w.monitor)) for m, w in self._watched.items()}
+        await self._journal.save(frozen, self._offsets)
+
+    def _show(self, model: str) -> None:
+        monitor = self.watched(model)
+        if monitor.performance:
+            rise = monitor.performance.rise
+            ratio = rise.evidence / rise.threshold
+            self._metrics.evidence.labels(model, "performance").set(ratio)
+        if monitor.drift:
+            now = monitor.drift.now
+            self._metrics.evidence.labels(model, "drift").set(now.evidence / now.threshold)
+        self._metrics.rows_kept.labels(model).set(len(monitor.rows.kept))
+        self._metrics.captured.labels(model).set(monitor.captured)
+        self._metrics.episode_open.labels(model).set(monitor.episode is not None)
+
+
+def policy_of(loop: Loop, most_rows: int) -> WatchPolicy:
+    """Returns what a definition says about watching.
+
+    The budget is spread over the two tests, half of it each: a test alone may be wrong half as
+    often.
+    """
+    alarms, block = loop.monitor.false_alarms, loop.quality.correlated_within
+    shadow = loop.rollout.shadow
+    return WatchPolicy(
+        calendar=Calendar(
+            block // MICROSECOND,
+            loop.label.expected_within // MICROSECOND,
+            loop.label.never_after // MICROSECOND,
+        ),
+        kept_us=(max(loop.label.never_after, shadow.at_most) + EXTRA_KEPT) // MICROSECOND,
+        most_rows=most_rows,
+        tolerance=loop.monitor.degraded_if.log_loss.above_reference_by,
+        budget_blocks=2 * (alarms.per // block) // alarms.at_most,
+        budget=str(alarms),
+        least_captured=loop.monitor.judge_only_if_captured,
+        margin=shadow.margin,
+        alpha=1 - shadow.confidence,
+        exposure_at_most=loop.rollout.canary.exposure_at_most,
+    )
+
+
+def _hour(monitor: ModelMonitor) -> int:
+    return monitor.watermark_us // 3_600_000_000 if monitor.watermark_us > UNKNOWN_US else -1

@@ -1,0 +1,1 @@
+"""The trainer: turns a reason into a better model, reproducibly."""

@@ -1,0 +1,1 @@
+"""How the trainer gets what it needs: its database, the feature store, blobs, a process."""

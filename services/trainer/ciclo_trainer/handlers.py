@@ -1,0 +1,251 @@
+"""The trainer's use cases: consider an episode, start by hand, bring a run to its end."""
+
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+
+import structlog
+
+from ciclo.errors import Conflict, NotFound, Reject
+from ciclo.loop import Loop
+from ciclo_runtime.clock import Clock
+from ciclo_trainer.domain.policy import RetrainPolicy, Situation, Start, decide
+from ciclo_trainer.domain.runs import Failure, Run, RunState, Trained, Trigger
+from ciclo_trainer.metrics import TrainerMetrics
+from ciclo_trainer.ports import Loops, Models, ModelState, Runs, Snapshots, Training, Watch
+
+_log = structlog.get_logger(__name__)
+
+RUNS_REMEMBERED = 1000
+"""Runs of a model that cooldown and budget look back on."""
+
+
+class Trainer:
+    """Everything the trainer does, behind its ports.
+
+    Args:
+        models: What registry and monitor say.
+        loops: Definitions.
+        runs: The trainer's memory.
+        snapshots: Cuts datasets.
+        training: Trains.
+        clock: Wall time.
+        metrics: Counts runs and skips.
+        wake: Called when a run was begun.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        loops: Loops,
+        runs: Runs,
+        snapshots: Snapshots,
+        training: Training,
+        *,
+        clock: Clock,
+        metrics: TrainerMetrics,
+        wake: Callable[[], None],
+    ) -> None:
+        self._models = models
+        self._loops = loops
+        self._runs = runs
+        self._snapshots = snapshots
+        self._training = training
+        self._clock = clock
+        self._metrics = metrics
+        self._wake = wake
+        self._progress: dict[str, str] = {}
+
+    async def consider_all(self) -> None:
+        """Starts a run for every open episode whose policy says so. Right however often it runs."""
+        for model in self._models.names():
+            watch, state = self._models.watch(model), self._models.state(model)
+            if state and state.loop_digest and watch.episode_id and watch.watermark:
+                await self._consider(model, state, watch, watch.watermark)
+
+    async def start_by_hand(
+        self,
+        model: str,
+        request_id: str,
+        requested_by: str,
+        *,
+        as_of: datetime | None = None,
+        recipe: str = "",
+        seed: int | None = None,
+    ) -> Run:
+        """Starts a run because somebody asks; the same request starts one run.
+
+        Raises:
+            NotFound: No such model.
+            Reject: No `as_of`, and no request was seen that would say which time it is.
+            Conflict: A run of the model is under way.
+        """
+        state = self._models.state(model)
+        if state is None or not state.loop_digest:
+            raise NotFound(f"no model {model!r}: `ciclo apply` makes one", field="model")
+        as_of = as_of or self._models.watch(model).watermark
+        if as_of is None:
+            raise Reject(
+                f"{model} has seen no request yet, so its event time is unknown: say as_of_time",
+                field="as_of_time",
+            )
+        if not request_id:
+            raise Reject(
+                "request_id is empty, expected a name for this request", field="request_id"
+            )
+        run_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{model}/{request_id}"))
+        run = await self._runs.begin(
+            Run(
+                run_id=run_id,
+                model=model,
+                cycle_id=run_id,
+                cause_event_id="",
+                trigger=Trigger.MANUAL,
+                episode_id="",
+                request_id=request_id,
+                requested_by=requested_by,
+                as_of=as_of,
+                loop_digest=state.loop_digest,
+                recipe=recipe,
+                seed=seed,
+                state=RunState.CUTTING,
+                started_event_id=_event_id(run_id, "started"),
+                create_time=self._clock.now(),
+            )
+        )
+        self._wake()
+        return run
+
+    async def advance_all(self) -> None:
+        """Brings every unfinished run to its end, one after the other, oldest first."""
+        unfinished = await self._runs.unfinished()
+        self._metrics.runs_under_way.set(len(unfinished))
+        for run in unfinished:
+            await self._advance(run)
+        self._metrics.runs_under_way.set(0)
+
+    async def get(self, run_id: str) -> tuple[Run, str]:
+        """Returns a run and what it is doing, for people.
+
+        Raises:
+            NotFound: No such run.
+        """
+        run = await self._runs.get(run_id)
+        if run is None:
+            raise NotFound(f"no run {run_id!r}", field="run_id")
+        return run, self.progress(run)
+
+    def progress(self, run: Run) -> str:
+        """Returns what a run is doing, for people."""
+        return (
+            str(run.state) if run.state.is_over else self._progress.get(run.run_id, str(run.state))
+        )
+
+    async def list(self, model: str, most: int) -> "list[Run]":
+        """Returns a model's runs, newest first."""
+        return list(await self._runs.list(model, most))
+
+    async def _consider(
+        self, model: str, state: ModelState, watch: Watch, watermark: datetime
+    ) -> None:
+        loop = await self._loops.get(state.loop_digest)
+        earlier = await self._runs.list(model, RUNS_REMEMBERED)
+        situation = Situation(
+            episode_id=watch.episode_id,
+            is_drifted=watch.is_drifted,
+            is_degraded=watch.is_degraded,
+            watermark=watermark,
+            is_paused=state.is_paused,
+            has_run=any(not run.state.is_over for run in earlier),
+            has_rollout=state.has_rollout,
+            earlier_cuts=tuple(r.as_of for r in earlier if r.trigger is not Trigger.MANUAL),
+        )
+        decision = decide(policy_of(loop), situation)
+        if isinstance(decision, Start):
+            tries = sum(run.episode_id == watch.episode_id for run in earlier)
+            await self._begin(model, state, watch, watermark, decision.trigger, tries)
+        elif decision and await self._runs.skip(
+            model, watch.episode_id, watch.cause_event_id, decision
+        ):
+            self._metrics.skips.labels(model, decision.reason).inc()
+
+    async def _begin(
+        self,
+        model: str,
+        state: ModelState,
+        watch: Watch,
+        watermark: datetime,
+        trigger: Trigger,
+        tries: int,
+    ) -> None:
+        cycle_id = watch.episode_id if tries == 0 else f"{watch.episode_id}.{tries + 1}"
+        run_id = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{model}/{cycle_id}"))
+        try:
+            await self._runs.begin(
+                Run(
+                    run_id=run_id,
+                    model=model,
+                    cycle_id=cycle_id,
+                    cause_event_id=watch.cause_event_id,
+                    trigger=trigger,
+                    episode_id=watch.episode_id,
+                    request_id="",
+                    requested_by="",
+                    as_of=watermark,
+                    loop_digest=state.loop_digest,
+                    recipe="",
+                    seed=None,
+                    state=RunState.CUTTING,
+                    started_event_id=_event_id(run_id, "started"),
+                    create_time=self._clock.now(),
+                )
+            )
+        except Conflict:
+            _log.info("run_already_under_way", model=model)
+            return
+        self._wake()
+
+    async def _advance(self, run: Run) -> None:
+        outcome: Trained | Failure
+        try:
+            if run.state is RunState.CUTTING:
+                self._progress[run.run_id] = f"cutting the dataset as of {run.as_of:%Y-%m-%d %H:%M}"
+                snapshot = await self._snapshots.cut(run.model, run.as_of, run.loop_digest)
+                run = await self._runs.mark_cut(run, snapshot)
+            state = self._models.state(run.model)
+            run = await self._runs.mark_attempt(run)
+            outcome = await self._training.train(
+                run,
+                state.champion_digest if state else "",
+                lambda text: self._progress.__setitem__(run.run_id, text),
+            )
+        except Reject as error:
+            outcome = Failure("DATASET", error.reason, error.message)
+        await self._end(run, outcome)
+
+    async def _end(self, run: Run, outcome: Trained | Failure) -> None:
+        if isinstance(outcome, Failure):
+            await self._runs.fail(run, outcome)
+        else:
+            await self._runs.succeed(run, outcome)
+        self._progress.pop(run.run_id, None)
+        word = "failed" if isinstance(outcome, Failure) else "succeeded"
+        self._metrics.runs.labels(run.model, word).inc()
+        seconds = (self._clock.now() - run.create_time).total_seconds()
+        self._metrics.run_duration.labels(run.model).observe(seconds)
+        _log.info("run_ended", run_id=run.run_id, model=run.model, outcome=word, seconds=seconds)
+
+
+def policy_of(loop: Loop) -> RetrainPolicy:
+    """Returns what a definition says about retraining."""
+    return RetrainPolicy(
+        mode=loop.mode,
+        triggers=frozenset(map(Trigger, loop.retrain.when.any)),
+        cooldown=loop.retrain.limits.cooldown,
+        most_runs=loop.retrain.limits.most_runs,
+        per_time=loop.retrain.limits.per_time,
+    )
+
+
+def _event_id(run_id: str, what: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{run_id}/{what}"))

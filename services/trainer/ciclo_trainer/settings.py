@@ -1,0 +1,21 @@
+"""What the trainer is told by its environment."""
+
+from datetime import timedelta
+
+from ciclo_runtime.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """The trainer's settings."""
+
+    feature_store_address: str
+    """`host:port` of the feature store, which cuts the datasets."""
+
+    snapshot_timeout: timedelta = timedelta(seconds=120)
+    """How long a dataset may take to be cut; a run that waits longer tries again."""
+
+    threads: int = 1
+    """Processor threads of a run. Another number gives other weights in the last bits."""
+
+    runs_kept: int = 20
+    """Folders of ended runs that are kept for inspection; older ones are removed."""
