@@ -1,0 +1,1 @@
+"""What every service of Ciclo needs except its purpose; import the modules."""
