@@ -8,11 +8,11 @@ from ciclo_monitor import wire
 from ciclo_monitor.adapters.definitions import Blobs
 from ciclo_monitor.adapters.journal import METADATA, SqliteJournal
 from ciclo_monitor.adapters.states import RegistryStates
-from ciclo_monitor.adapters.worker import FaustWorker
 from ciclo_monitor.grpc_api import MonitoringApi
 from ciclo_monitor.handlers import Monitor
 from ciclo_monitor.metrics import MonitorMetrics
 from ciclo_monitor.settings import Settings
+from ciclo_monitor.worker import FaustWorker
 from ciclo_runtime.clock import SystemClock
 from ciclo_runtime.database import Database
 from ciclo_runtime.dead_letters import DeadLetters
