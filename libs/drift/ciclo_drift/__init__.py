@@ -1,0 +1,35 @@
+"""Sequential drift detection that keeps its false-alarm budget: NumPy in, numbers out."""
+
+from ciclo_drift.alarms import Alarm, Culprit
+from ciclo_drift.block_mean import BlockMeanTest, Rise
+from ciclo_drift.blocks import BlockSums, sum_by_block
+from ciclo_drift.calibration import Certificate
+from ciclo_drift.errors import DriftInputError
+from ciclo_drift.pairs import Comparison, PairedComparison, Verdict, compare_blocks
+from ciclo_drift.rank_bank import RankBank
+from ciclo_drift.reference import Reference
+from ciclo_drift.registry import DETECTORS
+from ciclo_drift.snapshots import Snapshot, pack, unpack
+from ciclo_drift.stream_set import StreamSet
+
+__all__ = [
+    "DETECTORS",
+    "Alarm",
+    "BlockMeanTest",
+    "BlockSums",
+    "Certificate",
+    "Comparison",
+    "Culprit",
+    "DriftInputError",
+    "PairedComparison",
+    "RankBank",
+    "Reference",
+    "Rise",
+    "Snapshot",
+    "StreamSet",
+    "Verdict",
+    "compare_blocks",
+    "pack",
+    "sum_by_block",
+    "unpack",
+]

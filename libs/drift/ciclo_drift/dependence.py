@@ -1,0 +1,132 @@
+"""How far rows in time order are from independent: block-variance ratios at several lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ciclo_drift.errors import DriftInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Pooling = Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]], float]
+
+LEAST_GROUPS = 15
+"""Blocks of one length below which their variance says too little."""
+
+NOISE = 5.0
+"""A ratio counts once it lies this many standard errors above 1: many are looked at, and those of
+tails are skewed."""
+
+GROWTH = 1.8
+"""A ratio that grew this much over the last two doublings of length still grows."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Dependence:
+    """Block-variance ratios of one stream.
+
+    Args:
+        lengths: Block lengths, in rows (means, where blocks were declared). Shape (L,).
+        ratios: Variance of block sums over what independent rows give; the largest over
+            families. Shape (L,).
+        kappas: The largest ratio beyond noise, per family of scores; 1 = independent.
+        still_grows: The ratio rises at the longest blocks: memory exceeds what was seen.
+    """
+
+    lengths: NDArray[np.float64]
+    ratios: NDArray[np.float64]
+    kappas: NDArray[np.float64]
+    still_grows: bool
+
+
+def block_starts(blocks: NDArray[np.generic]) -> NDArray[np.int64]:
+    """Row at which each declared block starts. Shape (B,).
+
+    Raises:
+        DriftInputError: The rows of one block do not lie together.
+
+    Example:
+        >>> block_starts(np.array([3, 3, 4, 4, 4]))
+        array([0, 2])
+    """
+    starts = np.flatnonzero(np.concatenate([[True], blocks[1:] != blocks[:-1]]))
+    if len(np.unique(blocks[starts])) != len(starts):
+        raise DriftInputError(
+            "blocks", "a block whose rows do not lie together", "rows in time order, block by block"
+        )
+    return starts.astype(np.int64)
+
+
+def largest_ratio(
+    moved: NDArray[np.float64], expected: NDArray[np.float64], chosen: NDArray[np.bool_]
+) -> float:
+    """The ratio of the most dependent score: each bet runs alone, so each must be fair."""
+    return float((moved[chosen] / np.maximum(expected[chosen], 1e-300)).max())
+
+
+def mean_ratio(
+    moved: NDArray[np.float64], expected: NDArray[np.float64], chosen: NDArray[np.bool_]
+) -> float:
+    """The ratio of all scores together: categories are bet on together, and many are rare."""
+    return float(moved[chosen].sum() / max(float(expected[chosen].sum()), 1e-300))
+
+
+def measure_dependence(
+    scores: NDArray[np.float64],
+    families: NDArray[np.int64],
+    starts: NDArray[np.int64] | None,
+    pool: Pooling,
+) -> Dependence:
+    """Measures how much more block sums vary than sums of independent rows.
+
+    Args:
+        scores: What is bet on, per row in time order. Shape (m, k).
+        families: Family of each score, 0-based. Shape (k,). Ratios are pooled within one.
+        starts: Starts of declared blocks, whose multiples are then measured; None: any rows.
+        pool: `largest_ratio` or `mean_ratio`.
+
+    Returns:
+        Ratios at lengths 1, 2, 4, ... (declared blocks or rows) while `LEAST_GROUPS` fit.
+    """
+    centred = scores - scores.mean(axis=0)
+    variance = np.einsum("ij,ij->j", centred, centred)
+    rows = len(scores)
+    base = np.arange(rows, dtype=np.int64) if starts is None else starts
+    names = np.unique(families)
+    lengths, ratios = [], []
+    kappas = np.ones(len(names))
+    step = 1 if starts is not None else 2
+    while len(base) // step >= LEAST_GROUPS:
+        edges = base[::step][: len(base) // step]
+        end = base[len(edges) * step] if len(edges) * step < len(base) else rows
+        sums = np.add.reduceat(centred[:end], edges, axis=0)
+        groups = len(edges)
+        moved = ((sums - sums.mean(axis=0)) ** 2).sum(axis=0) * groups / (groups - 1)
+        expected = variance * end / rows
+        found = np.array([pool(moved, expected, families == name) for name in names])
+        beyond = 1.0 + NOISE * np.sqrt(2.0 / (groups - 1))
+        kappas = np.maximum(kappas, np.where(found > beyond, found, 1.0))
+        lengths.append(end / groups)
+        ratios.append(float(found.max()))
+        step *= 2
+    still = len(ratios) > 2 and kappas.max() > 1.0 and ratios[-1] > GROWTH * ratios[-3]
+    return Dependence(np.array(lengths), np.array(ratios), kappas, bool(still))
+
+
+def declared_starts(blocks: NDArray[np.generic] | None, rows: int) -> NDArray[np.int64] | None:
+    """Starts of declared blocks, if any.
+
+    Raises:
+        DriftInputError: Not one id a row, or the rows of one block do not lie together.
+    """
+    if blocks is None:
+        return None
+    if np.shape(blocks) != (rows,):
+        raise DriftInputError("blocks", f"shape {np.shape(blocks)}", f"shape ({rows},)")
+    return block_starts(np.asarray(blocks))
