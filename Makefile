@@ -19,7 +19,7 @@ build/tools/bin/uv:
 build/stamps/venv: requirements.lock build/tools/bin/uv $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 	@echo "setup 1/3: Python packages into .venv"
 	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	$(UV) pip sync --quiet --python .venv requirements.lock
+	$(UV) pip sync --quiet --compile-bytecode --python .venv requirements.lock
 	$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation $(addprefix -e ,$(DISTRIBUTIONS))
 	@mkdir -p build/stamps && touch $@
 

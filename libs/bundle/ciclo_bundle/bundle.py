@@ -19,6 +19,7 @@ REQUIRED: Final = (
     "evidence/parity.npz",
     "model.onnx",
     "reference/blocks.json",
+    "reference/streams.bin",
     "signature.json",
     "weights.safetensors",
 )

@@ -35,6 +35,24 @@ class MonitoringApi(MonitoringServiceServicer):
             counts=_counts(model),
         )
 
+    async def BacktestPerformance(
+        self, request: pb.BacktestPerformanceRequest, context: Any
+    ) -> pb.BacktestPerformanceResponse:
+        """Returns what another policy would have done."""
+        replayed = self._monitor.backtest(
+            request.model,
+            request.version,
+            tolerance=request.tolerance,
+            budget_blocks=request.budget_blocks,
+        )
+        calendar = self._monitor.watched(request.model).policy.calendar
+        return pb.BacktestPerformanceResponse(
+            blocks=[
+                wire.to_backtest_block(found, calendar.start_us(found.block.block))
+                for found in replayed
+            ]
+        )
+
     async def DismissEpisode(
         self, request: pb.DismissEpisodeRequest, context: Any
     ) -> pb.DismissEpisodeResponse:
@@ -72,9 +90,8 @@ def _standing(test: DriftTest) -> Moved:
 
 
 def _losses(model: ModelMonitor, since_us: int | None) -> list[pb.BlockLoss]:
-    calendar, rows = model.policy.calendar, model.rows
-    last = calendar.last_closed(min(rows.watermark_us, rows.label_watermark_us))
-    found = model.losses.with_kept(rows.kept)
+    calendar, last = model.policy.calendar, model.last_closed_block
+    found = model.losses.with_kept(model.rows.kept)
     return [
         wire.to_block_loss(loss, calendar.start_us(loss.block), is_closed=loss.block <= last)
         for loss in found

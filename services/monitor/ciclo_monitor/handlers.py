@@ -9,6 +9,8 @@ import structlog
 
 from ciclo.errors import Conflict, NotFound, Reject
 from ciclo.loop import Loop
+from ciclo_drift import DriftInputError
+from ciclo_monitor.domain.backtest import Replayed, replay
 from ciclo_monitor.domain.batches import UNKNOWN_US, Answers, Labels
 from ciclo_monitor.domain.calendar import Calendar
 from ciclo_monitor.domain.findings import Finding
@@ -162,6 +164,38 @@ class Monitor:
         if model not in self._watched:
             raise NotFound(f"no model {model!r} is watched", field="model")
         return self._watched[model].monitor
+
+    def backtest(
+        self, model: str, version: int, *, tolerance: float, budget_blocks: float
+    ) -> list[Replayed]:
+        """Returns what another policy would have said of the champion's recorded losses.
+
+        Args:
+            model: The model.
+            version: Of whom; 0 for the champion, whose promise is at hand.
+            tolerance: Rise that is not degraded. Unit of the loss.
+            budget_blocks: Blocks between false alarms.
+
+        Raises:
+            NotFound: No such model, or no champion, or the version is not the champion.
+            Reject: The policy is out of range.
+        """
+        monitor = self.watched(model)
+        champion = monitor.champion
+        if champion is None or version not in (0, champion.version.number):
+            raise NotFound(f"{model}: version {version or ''} is not the champion", field="version")
+        last = monitor.last_closed_block
+        losses = [
+            loss
+            for loss in monitor.losses.with_kept(monitor.rows.kept)
+            if loss.is_served and loss.version == champion.version.number and loss.block <= last
+        ]
+        try:
+            return list(
+                replay(losses, champion.held_out, tolerance=tolerance, budget_blocks=budget_blocks)
+            )
+        except DriftInputError as error:
+            raise Reject(str(error), field=error.what) from error
 
     def statement(self, model: str) -> Statement:
         """Returns what is held true of a model."""

@@ -30,6 +30,7 @@ from ciclo.loop import Loop
 from ciclo.monitoring.v1 import monitoring_service_pb2 as api
 from ciclo.tensors import unpack_tensor
 from ciclo_drift import Comparison
+from ciclo_monitor.domain.backtest import Replayed
 from ciclo_monitor.domain.batches import (
     UNKNOWN_US,
     Answers,
@@ -258,6 +259,17 @@ def to_block_loss(loss: BlockLoss, start_us: int, *, is_closed: bool) -> api.Blo
         rows=loss.rows,
         served=loss.is_served,
         closed=is_closed,
+    )
+
+
+def to_backtest_block(found: Replayed, start_us: int) -> api.BacktestBlock:
+    """Returns a block under another policy."""
+    return api.BacktestBlock(
+        start_time=to_stamp(start_us),
+        rows=found.block.rows,
+        loss=found.block.loss_sum / found.block.rows,
+        evidence=found.rise.evidence,
+        alarmed=found.rise.alarm,
     )
 
 

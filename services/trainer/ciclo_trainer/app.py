@@ -88,6 +88,7 @@ def build(settings: Settings) -> Service:
         registry,
         monitoring,
         features,
+        process,
         policy,
         runs,
         api,

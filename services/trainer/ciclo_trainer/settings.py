@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from ciclo_runtime.settings import ServiceSettings
+from ciclo_runtime.settings import Duration, ServiceSettings
 
 
 class Settings(ServiceSettings):
@@ -11,7 +11,7 @@ class Settings(ServiceSettings):
     feature_store_address: str
     """`host:port` of the feature store, which cuts the datasets."""
 
-    snapshot_timeout: timedelta = timedelta(seconds=120)
+    snapshot_timeout: Duration = timedelta(seconds=120)
     """How long a dataset may take to be cut; a run that waits longer tries again."""
 
     threads: int = 1

@@ -51,7 +51,12 @@ def fill_draft(draft: Path, signature: Signature = SIGNATURE) -> None:
     (draft / "model.onnx").write_bytes(tiny_graph())
     (draft / "signature.json").write_bytes(encode_signature(signature))
     (draft / "weights.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
-    for name in ("calibration.json", "evidence/metrics.json", "reference/blocks.json"):
+    for name in (
+        "calibration.json",
+        "evidence/metrics.json",
+        "reference/blocks.json",
+        "reference/streams.bin",
+    ):
         (draft / name).write_text("{}")
     np.savez(draft / "evidence" / "parity.npz", **{"out.late": np.array([0.25], np.float32)})
 

@@ -129,6 +129,12 @@ class ModelMonitor:
         return self.rows.watermark_us
 
     @property
+    def last_closed_block(self) -> int:
+        """The newest block whose labels have had their time."""
+        known_us = min(self.rows.watermark_us, self.rows.label_watermark_us)
+        return self.policy.calendar.last_closed(known_us)
+
+    @property
     def captured(self) -> float:
         """Share of the answers since the champion or the rollout began that were captured."""
         rows = self.rows.counts.rows - self.tally.captured_before

@@ -39,6 +39,9 @@ STEP_OF_REASON = {
 WATCH_INTERVAL_SECONDS = 0.25
 """How often the memory of a process is looked at."""
 
+TESTS = 2
+"""The monitor spreads the false-alarm budget over two tests, performance and drift."""
+
 MOST_ATTEMPTS = 5
 """A run whose process dies without a reason so often is given up: it kills what runs it."""
 
@@ -46,7 +49,9 @@ _PR_SET_PDEATHSIG = 1
 
 
 class TrainingProcess:
-    """Turns a dataset into a bundle in a process of its own. Satisfies `ports.Training`.
+    """A part that turns a dataset into a bundle in a process of its own, kept warm.
+
+    Satisfies `ports.Training`.
 
     Args:
         runs: Folder of all runs.
@@ -61,6 +66,17 @@ class TrainingProcess:
         self._threads = threads
         self._kept = kept
         self._lock_digest = _lock_digest()
+        self._warm: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Starts a process that imports what a run needs, so that the first run need not wait."""
+        self._runs.mkdir(parents=True, exist_ok=True)
+        self._warm = await self._start()
+
+    async def stop(self) -> None:
+        """Ends the process that waits. One that runs ends with its task."""
+        if self._warm:
+            await _end(self._warm)
 
     async def train(
         self, run: Run, champion_digest: str, report: Callable[[str], None]
@@ -82,6 +98,16 @@ class TrainingProcess:
         folder = await self._prepare(run, loop, dataset, champion)
         failure = await self._watch(folder, loop, report)
         return failure or await self._store(folder)
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        with (self._runs / "log.txt").open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "ciclo_trainer.training", "--wait", str(self._threads)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                preexec_fn=_die_with_parent,
+            )
 
     async def _prepare(self, run: Run, loop: Loop, dataset: Path, champion: Path | None) -> Path:
         folder = self._runs / run.run_id
@@ -106,7 +132,7 @@ class TrainingProcess:
             threads=self._threads,
             lock_digest=self._lock_digest,
             policy=definition / LOOP_FILE,
-            budget_days=alarms.per.days // alarms.at_most,
+            budget_blocks=TESTS * (alarms.per / loop.quality.correlated_within) / alarms.at_most,
         )
         (folder / "request.json").write_bytes(encode_request(request))
         await asyncio.to_thread(self._remove_oldest)
@@ -116,14 +142,12 @@ class TrainingProcess:
         self, folder: Path, loop: Loop, report: Callable[[str], None]
     ) -> Failure | None:
         limits = loop.retrain.limits
-        with (folder / "log.txt").open("ab") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "ciclo_trainer.training"),
-                *("--request", str(folder / "request.json")),
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                preexec_fn=_die_with_parent,
-            )
+        if self._warm is None or self._warm.returncode is not None:
+            self._warm = await self._start()
+        process, self._warm = self._warm, None
+        assert process.stdin is not None
+        process.stdin.write(f"{folder / 'request.json'}\n".encode())
+        process.stdin.close()
         followed = asyncio.ensure_future(_follow(process, report))
         grown = asyncio.ensure_future(_has_grown_beyond(process.pid, limits.memory))
         try:
@@ -142,9 +166,8 @@ class TrainingProcess:
         finally:
             followed.cancel()
             grown.cancel()
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+            await _end(process)
+            self._warm = await self._start()
         return _failure(folder, process.returncode or 0)
 
     async def _store(self, folder: Path) -> Trained:
@@ -158,7 +181,8 @@ class TrainingProcess:
         return Trained(digest, metrics, int(result["metrics"]["holdout"]["rows"]), newest)
 
     def _remove_oldest(self) -> None:
-        folders = sorted(self._runs.iterdir(), key=lambda folder: folder.stat().st_mtime)
+        found = (path for path in self._runs.iterdir() if path.is_dir())
+        folders = sorted(found, key=lambda folder: folder.stat().st_mtime)
         for folder in folders[: -self._kept - 1]:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -171,6 +195,12 @@ async def _follow(process: asyncio.subprocess.Process, report: Callable[[str], N
             report(f"epoch {event['epoch']} of {event['of']}")
         elif event["event"] == "step":
             report(f"{event['step']} done")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
 
 
 async def _has_grown_beyond(pid: int, limit_bytes: int) -> bool:

@@ -1,5 +1,7 @@
 """`python -m ciclo_trainer.training --request request.json`: one run, started by the trainer.
 
+With `--wait` it imports what runs need, which takes seconds, and then reads the path from stdin.
+
 Progress goes to stdout as a JSON object a line, the outcome to `result.json` in the run's folder.
 Exit status: 0 when there is a bundle, 1 when there is a reason why not.
 """
@@ -7,6 +9,7 @@ Exit status: 0 when there is a bundle, 1 when there is a reason why not.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -24,8 +27,13 @@ if TYPE_CHECKING:
 def main(arguments: list[str]) -> int:
     """Run the request named on the command line and return the exit status."""
     parser = argparse.ArgumentParser(prog="ciclo_trainer.training", description=__doc__)
-    parser.add_argument("--request", type=Path, required=True, help="request.json")
-    path: Path = parser.parse_args(arguments).request
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--request", type=Path, help="request.json")
+    which.add_argument("--wait", type=int, metavar="THREADS", help="read its path from stdin")
+    given = parser.parse_args(arguments)
+    path: Path | None = given.request or _awaited(given.wait)
+    if path is None:
+        return 0
     out = path.parent
     try:
         request = read_request(path)
@@ -44,6 +52,15 @@ def main(arguments: list[str]) -> int:
         traceback.print_exc()
     _replace(out / "result.json", outcome)
     return status
+
+
+def _awaited(threads: int) -> Path | None:
+    """Warm up, then return the path that comes on stdin; None if it is closed without one."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # read once, when torch is imported
+    importlib.import_module("ciclo_trainer.training.run")
+    importlib.import_module("torch._dynamo")  # optimisers import it, which takes longer than torch
+    line = sys.stdin.readline().strip()
+    return Path(line) if line else None
 
 
 def report(event: Mapping[str, object]) -> None:

@@ -1,10 +1,12 @@
-"""Sketches what the model's inputs and scores looked like, for the monitor; no row is kept."""
+"""Sketches what the model is asked and answers, for the monitor; no row is kept."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from ciclo_drift import Reference
+import numpy as np
+
+from ciclo_drift import StreamSet, pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,37 +16,44 @@ if TYPE_CHECKING:
     from ciclo_bundle import Field
     from ciclo_trainer.training.snapshot import Rows
 
+SCORE: Final = "score"
+"""Name of the stream of the model's own answers."""
 
-def sketch_inputs(rows: Rows, inputs: Iterable[Field], seed: int) -> dict[str, bytes]:
-    """Return the reference of each input that can drift, by name.
 
-    Business keys and timestamps are left out: they never repeat, so each day is news.
+def sketch_streams(
+    rows: Rows,
+    inputs: Iterable[Field],
+    score: NDArray[np.float32],
+    *,
+    budget_blocks: float,
+    seed: int,
+) -> bytes:
+    """Return the detectors of all that can drift, under one budget, as `StreamSet` packs them.
+
+    Business keys and timestamps are left out: they never repeat, so each day is news. So is a
+    column that never varied: nothing can be said about what is usual for it.
 
     Args:
         rows: What the model was trained on and judged on, in time order.
         inputs: What the model takes.
-        seed: Of the sketches' calibration.
+        score: [n], what it answers to these rows.
+        budget_blocks: Time blocks between false alarms.
+        seed: Of the calibration.
     """
-    return {
-        field.name: _sketch(field, rows.columns[field.name], rows.block, seed).to_bytes()
+    columns: dict[str, NDArray[Any]] = {
+        field.name: rows.columns[field.name]
         for field in inputs
         if field.role != "id" and field.datatype != "timestamp"
     }
+    columns[SCORE] = score.astype(np.float64)
+    varying = {name: column for name, column in columns.items() if _varies(column)}
+    return pack(
+        StreamSet.fit(varying, blocks=rows.block, budget_blocks=budget_blocks, seed=seed).snapshot()
+    )
 
 
-def sketch_score(name: str, score: NDArray[Any], block: NDArray[Any], seed: int) -> bytes:
-    """Return the reference of an output.
-
-    Args:
-        name: Of the output.
-        score: [n], of rows that were not trained on, in time order.
-        block: [n], time block of each.
-        seed: Of the sketch's calibration.
-    """
-    return Reference.numeric(score, name=name, blocks=block, seed=seed).to_bytes()
-
-
-def _sketch(field: Field, column: NDArray[Any], block: NDArray[Any], seed: int) -> Reference:
-    if field.datatype == "string":
-        return Reference.categorical(column, name=field.name, blocks=block, seed=seed)
-    return Reference.numeric(column, name=field.name, blocks=block, seed=seed)
+def _varies(column: NDArray[Any]) -> bool:
+    if column.dtype.kind == "f":
+        known = column[~np.isnan(column)]
+        return len(known) > 0 and bool(known.min() < known.max())
+    return bool((column != column[0]).any())

@@ -58,6 +58,8 @@ class Request:
         lock_digest: Digest of the pinned packages.
         parents: Bundle digests for the manifest; the champion's is added.
         policy: File that goes into the bundle as policy.yaml.
+        budget_blocks: Time blocks between false alarms for which drift detectors are calibrated.
+            >= 10.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -79,11 +81,14 @@ class Request:
     lock_digest: str = ""
     parents: tuple[str, ...] = ()
     policy: Path | None = None
+    budget_blocks: float = 365.0
 
     def __post_init__(self) -> None:
         for name in ("holdout_days", "block_us", "threads"):
             if getattr(self, name) < 1:
                 raise BadRequest(name, f"{getattr(self, name)}, expected at least 1")
+        if not self.budget_blocks >= 10:
+            raise BadRequest("budget_blocks", f"{self.budget_blocks}, expected at least 10")
         if self.seed is not None and self.seed < 0:
             raise BadRequest("seed", f"{self.seed}, expected at least 0")
         if all(field.role == "id" for field in self.inputs):

@@ -28,13 +28,13 @@ from ciclo_trainer.training.recipes import (
     recipe_step,
     rehearse,
 )
-from ciclo_trainer.training.references import sketch_inputs, sketch_score
+from ciclo_trainer.training.references import sketch_streams
 from ciclo_trainer.training.request import Result
 from ciclo_trainer.training.snapshot import read_rows, split_rows
 from ciclo_trainer.training.spec import FittedSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -270,14 +270,16 @@ def _write_references(
     request: Request, judged: Judged, rows: Rows, holdout: Rows, seed: int, draft: Path
 ) -> None:
     name = request.output.name
-    sketches: Mapping[str, bytes] = {
-        **sketch_inputs(rows, request.inputs, seed),
-        name: sketch_score(name, judged.score, holdout.block, seed),
-    }
+    streams = sketch_streams(
+        rows,
+        request.inputs,
+        judged.scorer.score(rows.columns)[name],
+        budget_blocks=request.budget_blocks,
+        seed=seed,
+    )
     folder = draft / "reference"
     folder.mkdir()
-    for stream, content in sketches.items():
-        (folder / f"{stream}.bin").write_bytes(content)
+    (folder / "streams.bin").write_bytes(streams)
     blocks = evidence.blocks_document(name, holdout, judged.score)
     (folder / "blocks.json").write_bytes(canonical_json(blocks))
 

@@ -16,7 +16,7 @@ import pytest
 
 from ciclo_bundle import BundleCorrupt, Field, read_bundle, verify_bundle
 from ciclo_bundle.runtime import Scorer
-from ciclo_drift import Reference
+from ciclo_drift import StreamSet, unpack
 from ciclo_trainer.training import BadRequest, DatasetUnfit, Request, Result, encode_request
 from ciclo_trainer.training.__main__ import main
 from ciclo_trainer.training.request import DAY_US
@@ -59,18 +59,14 @@ def test_the_held_out_days_are_judged_as_a_whole_by_slice_and_by_day(trained: Re
 
 
 def test_every_input_that_can_drift_and_the_score_have_a_reference(trained: Result) -> None:
-    folder = trained.bundle / "reference"
+    packed = (trained.bundle / "reference" / "streams.bin").read_bytes()
 
-    references = {p.stem: Reference.from_bytes(p.read_bytes()) for p in folder.glob("*.bin")}
+    streams = StreamSet.restore(unpack(packed))
 
-    assert set(references) == {"origin", "dest", "seats", "temp", "wind", "late"}
-    assert references["temp"].kind == "numeric"
-    assert references["origin"].kind == "categorical"
-    assert (references["temp"].rows, references["late"].rows) == (2400, trained_rows(trained))
-
-
-def trained_rows(result: Result) -> int:
-    return result.metrics["holdout"]["rows"]
+    assert set(streams.names) == {"origin", "dest", "seats", "temp", "wind", "score"}
+    kinds = {reference.name: reference.kind for reference in streams.references}
+    assert (kinds["temp"], kinds["origin"]) == ("numeric", "categorical")
+    assert {reference.rows for reference in streams.references} == {2400}
 
 
 def test_the_parity_vector_holds_known_categories_and_the_bundle_answers_it(

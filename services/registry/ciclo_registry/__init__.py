@@ -1,0 +1,1 @@
+"""Holds every model version with its evidence, and decides what serves."""

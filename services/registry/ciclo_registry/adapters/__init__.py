@@ -1,0 +1,1 @@
+"""How the registry gets what it needs: its database and the blob store."""

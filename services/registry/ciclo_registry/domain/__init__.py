@@ -1,0 +1,1 @@
+"""Why the registry decides as it does: values and pure functions."""
