@@ -258,7 +258,11 @@ Gate = Annotated[NonInferior | Calibrated | Latency, Field(discriminator="rule")
 
 
 class Shadow(_Part):
-    """How long the challenger is only asked captured requests."""
+    """How long the challenger is only asked captured requests.
+
+    `margin` is the smallest gain that counts as better, and the largest loss that counts as not
+    worse.
+    """
 
     until: Literal["better", "not_worse"] = "better"
     confidence: Share = 0.95

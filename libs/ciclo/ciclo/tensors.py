@@ -56,7 +56,7 @@ def pack_tensor(name: str, values: ArrayLike) -> PackedTensor:
     """
     array = np.asarray(values)
     if array.ndim == 0:
-        raise MalformedTensor(f"tensor {name!r} is one value, expected rows of values", field=name)
+        raise _bad(name, "is one value, expected rows of values")
     array = array.reshape(-1, 1) if array.ndim == 1 else array
     if array.dtype.kind == "f":
         datatype, contents = "FP32", array.astype("<f4").tobytes()
@@ -65,10 +65,7 @@ def pack_tensor(name: str, values: ArrayLike) -> PackedTensor:
     elif array.dtype.kind in "OUS":
         datatype, contents = "BYTES", pack_elements(array.ravel().tolist(), name)
     else:
-        raise MalformedTensor(
-            f"tensor {name!r} is {array.dtype}, expected floats, integers, texts or bytes",
-            field=name,
-        )
+        raise _bad(name, f"is {array.dtype}, expected floats, integers, texts or bytes")
     return PackedTensor(name=name, datatype=datatype, row_shape=array.shape[1:], contents=contents)
 
 
@@ -92,13 +89,11 @@ def unpack_tensor(tensor: PackedTensor, rows: int | None = None) -> NDArray[Any]
         flat[:] = _texts(tensor.contents, starts.tolist(), ends.tolist())
     else:
         dtype = FIXED[tensor.datatype]
-        size = len(tensor.contents)
-        if size % (dtype.itemsize * width) or (
-            rows is not None and size != rows * width * dtype.itemsize
-        ):
-            raise _wrong_size(tensor, f"{size} bytes of {tensor.datatype}", rows)
+        if len(tensor.contents) % dtype.itemsize:
+            raise _wrong_size(tensor, f"{len(tensor.contents)} bytes", rows)
         flat = np.frombuffer(tensor.contents, dtype)
-    _require_whole_rows(tensor, len(flat), width, rows)
+    if len(flat) % width or rows not in (None, len(flat) // width):
+        raise _wrong_size(tensor, f"{len(flat)} elements", rows)
     return flat.reshape(-1, *tensor.row_shape)
 
 
@@ -109,17 +104,11 @@ def row_width(tensor: PackedTensor) -> int:
         MalformedTensor: Unknown datatype, or a dimension below 1.
     """
     if tensor.datatype not in DATATYPES:
-        raise MalformedTensor(
-            f"tensor {tensor.name!r} has datatype {tensor.datatype!r}, "
-            f"expected one of {', '.join(DATATYPES)}",
-            field=tensor.name,
-        )
+        known = ", ".join(DATATYPES)
+        raise _bad(tensor.name, f"has datatype {tensor.datatype!r}, expected one of {known}")
     if len(tensor.row_shape) >= _MOST_DIMENSIONS or any(size < 1 for size in tensor.row_shape):
-        raise MalformedTensor(
-            f"tensor {tensor.name!r} has row shape {list(tensor.row_shape)}, expected fewer than "
-            f"{_MOST_DIMENSIONS} dimensions of at least 1",
-            field=tensor.name,
-        )
+        what = f"fewer than {_MOST_DIMENSIONS} dimensions of at least 1"
+        raise _bad(tensor.name, f"has row shape {list(tensor.row_shape)}, expected {what}")
     return math.prod(tensor.row_shape)
 
 
@@ -136,18 +125,12 @@ def element_spans(tensor: PackedTensor, elements: int | None = None) -> Spans:
     Raises:
         MalformedTensor: A length points past the end, or there are fewer or more elements.
     """
-    contents = tensor.contents
-    size = len(contents)
-    if size == 0:
-        none = np.empty(0, np.int64)
-        spans = none, none
-    else:
-        spans = _equal_spans(contents) or _walk_spans(tensor)
+    none = np.empty(0, np.int64)
+    spans = none, none
+    if tensor.contents:
+        spans = _equal_spans(tensor.contents) or _walk_spans(tensor)
     if elements is not None and len(spans[0]) != elements:
-        raise MalformedTensor(
-            f"tensor {tensor.name!r} has {len(spans[0])} elements, expected {elements}",
-            field=tensor.name,
-        )
+        raise _bad(tensor.name, f"has {len(spans[0])} elements, expected {elements}")
     return spans
 
 
@@ -159,13 +142,11 @@ def pack_elements(values: Iterable[str | bytes | None], name: str = "") -> bytes
     """
     try:
         encoded = [
-            value if isinstance(value, bytes) else (value or "").encode("utf-8", "surrogateescape")
+            value if isinstance(value, bytes) else ("" if value is None else value).encode()
             for value in values
         ]
-    except AttributeError as error:
-        raise MalformedTensor(
-            f"tensor {name!r} holds an element that is neither text nor bytes: {error}", field=name
-        ) from error
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise _bad(name, f"holds an element that is neither text nor bytes: {error}") from error
     lengths = pack(f"<{len(encoded)}I", *map(len, encoded))
     prefixes = (lengths[at : at + 4] for at in range(0, len(lengths), 4))
     return b"".join(chain.from_iterable(zip(prefixes, encoded, strict=True)))
@@ -185,10 +166,7 @@ def join_tensors(tensors: Sequence[PackedTensor]) -> PackedTensor:
     for tensor in tensors[1:]:
         found = (tensor.name, tensor.datatype, list(tensor.row_shape))
         if found != expected:
-            raise MalformedTensor(
-                f"tensor {found} cannot follow {expected}: expected equal name, datatype and shape",
-                field=tensor.name,
-            )
+            raise _bad(tensor.name, f"cannot follow another: {found}, expected {expected}")
     joined = PackedTensor(name=first.name, datatype=first.datatype, row_shape=first.row_shape)
     joined.contents = b"".join(tensor.contents for tensor in tensors)
     return joined
@@ -289,10 +267,11 @@ def _walk_spans(tensor: PackedTensor) -> Spans:
     while end < size:
         start = end + 4
         if start > size:
-            raise _torn(tensor, end, f"{size - end} bytes are left, expected a length of 4 bytes")
+            raise _bad(tensor.name, f"at byte {end}: {size - end} bytes are left, expected 4")
         end = start + unpack_from(contents, end)[0]
         if end > size:
-            raise _torn(tensor, start, f"says {end - start} bytes, {size - start} are left")
+            why = f"says {end - start} bytes, {size - start} are left"
+            raise _bad(tensor.name, f"at byte {start}: {why}")
         starts.append(start)
         ends.append(end)
     return np.array(starts, np.int64), np.array(ends, np.int64)
@@ -308,19 +287,11 @@ def _texts(contents: bytes, starts: list[int], ends: list[int]) -> list[str]:
     ]
 
 
-def _require_whole_rows(tensor: PackedTensor, found: int, width: int, rows: int | None) -> None:
-    if found % width or (rows is not None and found != rows * width):
-        raise _wrong_size(tensor, f"{found} elements", rows)
-
-
 def _wrong_size(tensor: PackedTensor, found: str, rows: int | None) -> MalformedTensor:
     expected = "whole rows" if rows is None else f"{rows} rows"
-    return MalformedTensor(
-        f"tensor {tensor.name!r} has {found}, expected {expected} of "
-        f"{tensor.datatype}{list(tensor.row_shape)}",
-        field=tensor.name,
-    )
+    kind = f"{tensor.datatype}{list(tensor.row_shape)}"
+    return _bad(tensor.name, f"has {found}, expected {expected} of {kind}")
 
 
-def _torn(tensor: PackedTensor, place: int, why: str) -> MalformedTensor:
-    return MalformedTensor(f"tensor {tensor.name!r} at byte {place}: {why}", field=tensor.name)
+def _bad(name: str, why: str) -> MalformedTensor:
+    return MalformedTensor(f"tensor {name!r} {why}", field=name)

@@ -134,6 +134,12 @@ class Act:
         self.offer(self.settle(model, outcome, cycle_id=version.cycle_id))
         return self.books.version(model.name, version.ref.number) or version
 
+    def take_up(self, candidate: Candidate) -> None:
+        """Says that all that follows from a run's bundle was said; the last word of its act."""
+        model = self.model(candidate.model)
+        after = replace(model, last_run_id=candidate.run_id)
+        self.settle(model, Outcome(after), cycle_id=candidate.cycle_id or None)
+
     def offer(self, model: Model) -> Model:
         """Starts the newest version that passed its gates, if the loop may act by itself."""
         loop = self.books.loop(model.loop_digest)

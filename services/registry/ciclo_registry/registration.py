@@ -67,6 +67,7 @@ class Registration:
             act = Act(tx, self._setup)
             if act.books.remove_candidate(cause):
                 act.register(candidate, examined)
+                act.take_up(candidate)
 
         await self._database.transaction(work, cause=cause)
         crash_point(RegistryCrash.REGISTERED)
@@ -86,6 +87,7 @@ class Registration:
             act.note(candidate.model, "BundleRefused", CICLO, str(error), cause.id)
             model = act.model(candidate.model)
             act.settle(model, decisions.fail_cycle(model, f"bundle refused, {error.reason}"))
+            act.take_up(candidate)
             tx.after_commit(act.metrics.bundles_refused.labels(model.name).inc)
 
         await self._database.transaction(work, cause=cause)

@@ -224,6 +224,7 @@ def state(model: Model, now: datetime) -> registry_state_pb2.RegistryState:
         salt=model.salt,
         lease_expire_time=timestamp(model.lease_expire_time),
         create_time=timestamp(now),
+        last_run_id=model.last_run_id,
     )
 
 

@@ -1,7 +1,7 @@
 """The trainer's use cases: consider an episode, start by hand, bring a run to its end."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import structlog
@@ -156,7 +156,7 @@ class Trainer:
             is_degraded=watch.is_degraded,
             watermark=watermark,
             is_paused=state.is_paused,
-            has_run=any(not run.state.is_over for run in earlier),
+            has_run=any(not run.state.is_over for run in earlier) or _is_awaited(earlier, state),
             has_rollout=state.has_rollout,
             earlier_cuts=tuple(r.as_of for r in earlier if r.trigger is not Trigger.MANUAL),
         )
@@ -245,6 +245,13 @@ def policy_of(loop: Loop) -> RetrainPolicy:
         most_runs=loop.retrain.limits.most_runs,
         per_time=loop.retrain.limits.per_time,
     )
+
+
+def _is_awaited(newest_first: Sequence[Run], state: ModelState) -> bool:
+    """Says whether the registry has yet to take up the newest bundle."""
+    made = (run.run_id for run in newest_first if run.state is RunState.SUCCEEDED)
+    newest = next(made, state.last_run_id)
+    return newest != state.last_run_id
 
 
 def _event_id(run_id: str, what: str) -> str:

@@ -19,12 +19,14 @@ class ModelState:
         champion_digest: Bundle that serves; empty for none.
         is_paused: The loop does not act.
         has_rollout: A rollout is under way.
+        last_run_id: Newest run whose bundle the registry took up.
     """
 
     loop_digest: str
     champion_digest: str
     is_paused: bool
     has_rollout: bool
+    last_run_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

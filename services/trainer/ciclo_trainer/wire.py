@@ -38,6 +38,7 @@ def to_model_state(message: RegistryState) -> tuple[int, ModelState]:
         champion_digest=message.champion.bundle_digest,
         is_paused=message.paused,
         has_rollout=message.HasField("rollout"),
+        last_run_id=message.last_run_id,
     )
 
 

@@ -146,3 +146,13 @@ def test_what_no_column_can_hold_is_refused_by_name(values: Any) -> None:
 def test_a_column_without_values_is_refused_by_name() -> None:
     with pytest.raises(MalformedColumn, match="'temp' has no values"):
         unpack_column(Column(name="temp"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.float32(1), [1 + 2j], [{}], ["\ud800"], np.array([0, "x"], dtype=object)],
+)
+def test_what_no_tensor_can_hold_is_refused_by_name(values: Any) -> None:
+    with pytest.raises(MalformedTensor) as refused:
+        pack_tensor("temp", values)
+    assert refused.value.field == "temp"

@@ -1,5 +1,6 @@
 """The trainer's use cases over its real ledger, in memory."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -135,10 +136,20 @@ async def test_an_episode_becomes_one_version_however_often_considered(trainer, 
 async def test_a_second_attempt_in_one_episode_is_a_cycle_of_its_own(trainer, world, database):
     await trainer.consider_all()
     await trainer.advance_all()
+    run_id = (await told(database))[-1][2].run_id
+    world.states["churn"] = replace(world.states["churn"], last_run_id=run_id)
     world.watches["churn"] = Watch(NOW + timedelta(days=8), "episode", "alarm", is_degraded=True)
     await trainer.consider_all()
     cycles = [e.correlation_id for name, e, _ in await told(database) if name == "TrainingStarted"]
     assert cycles == ["episode", "episode.2"]
+
+
+async def test_no_run_starts_before_the_registry_took_up_the_last_bundle(trainer, world, database):
+    await trainer.consider_all()
+    await trainer.advance_all()
+    world.watches["churn"] = Watch(NOW + timedelta(days=30), "episode", "alarm", is_degraded=True)
+    await trainer.consider_all()
+    assert [name for name, _, _ in await told(database)] == ["TrainingStarted", "TrainingCompleted"]
 
 
 async def test_what_holds_a_run_back_is_told_once(trainer, world, database):

@@ -1,11 +1,11 @@
 """Is the challenger better? Both on the same rows, by blocks of time, anytime-valid."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ciclo_drift import Comparison, PairedComparison
+from ciclo_drift import Comparison, PairedComparison, Verdict
 from ciclo_monitor.domain.batches import UNKNOWN_US, log_loss
 from ciclo_monitor.domain.calendar import Calendar
 from ciclo_monitor.domain.sums import counted
@@ -27,7 +27,7 @@ class Pair:
         champion: The version that served when it began.
         challenger: The version that wants to.
         since_us: Rows from this event time on are compared.
-        margin: Loss that may be given away and still count as not worse.
+        margin: Smallest gain that counts as better, and largest loss that counts as not worse.
         alpha: Chance of ever giving a wrong verdict.
     """
 
@@ -58,8 +58,11 @@ class Judgement:
 
     @property
     def comparison(self) -> Comparison:
-        """What the blocks so far say."""
-        return self._comparison.judge()
+        """What the blocks so far say; a gain within the margin is not called better."""
+        found = self._comparison.judge()
+        if found.verdict is Verdict.BETTER and found.lower <= self._pair.margin:
+            return replace(found, verdict=Verdict.NOT_WORSE)
+        return found
 
     def is_late(self, block: int) -> bool:
         """Says whether a block's answers were complete before now."""
@@ -106,4 +109,5 @@ class Judgement:
         other = log_loss(rows["other_score"], rows["label"])
         # The challenger's gain: the champion's loss less its own, whoever of the two served.
         gain = np.where(rows["version"] == self._pair.challenger, other - own, own - other)
-        return self._comparison.update(float(gain.sum()), len(rows))
+        self._comparison.update(float(gain.sum()), len(rows))
+        return self.comparison

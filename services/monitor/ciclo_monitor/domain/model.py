@@ -35,7 +35,7 @@ class WatchPolicy:
         budget_blocks: Blocks between false alarms.
         budget: The same in words.
         least_captured: Share of captured answers below which nothing is judged.
-        margin: Loss that a challenger may give away and still count as not worse.
+        margin: Smallest gain that counts as better, and largest loss that counts as not worse.
         alpha: Chance of ever giving a wrong verdict on a rollout.
         exposure_at_most: Rows that callers may get from a challenger.
     """

@@ -26,6 +26,7 @@ class Model:
         lease_expire_time: Wall time after which a canary's weight returns; None: no canary.
         watermark: Event time of the model; None: no request was seen yet.
         failed_cycles: How many in a row.
+        last_run_id: Newest run whose bundle was taken up; empty: none was.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Model:
     lease_expire_time: datetime | None = None
     watermark: datetime | None = None
     failed_cycles: int = 0
+    last_run_id: str = ""
 
 
 def weights(model: Model) -> tuple[Weight, ...]:
@@ -71,6 +73,7 @@ def _said(model: Model) -> tuple[object, ...]:
         model.previous,
         model.salt,
         model.lease_expire_time,
+        model.last_run_id,
         weights(model),
         rollout and (rollout.rollout_id, rollout.stage, rollout.exposed_rows),
     )

@@ -36,7 +36,7 @@ class Situation:
         is_degraded: Degraded performance was detected in it.
         watermark: Event time of the model. UTC.
         is_paused: The loop does not act.
-        has_run: A run of this model is under way.
+        has_run: A run of this model is under way, or the registry has yet to take up its bundle.
         has_rollout: A rollout of this model is under way.
         earlier_cuts: Event times of the cuts of earlier runs, any order.
     """

@@ -30,8 +30,8 @@ def sketch_streams(
 ) -> bytes:
     """Return the detectors of all that can drift, under one budget, as `StreamSet` packs them.
 
-    Business keys and timestamps are left out: they never repeat, so each day is news. So is a
-    column that never varied: nothing can be said about what is usual for it.
+    Business keys and timestamps are left out: they never repeat, so each day is news. So are
+    entities, whose order within a block is that of the callers, and columns that never varied.
 
     Args:
         rows: What the model was trained on and judged on, in time order.
@@ -43,7 +43,7 @@ def sketch_streams(
     columns: dict[str, NDArray[Any]] = {
         field.name: rows.columns[field.name]
         for field in inputs
-        if field.role != "id" and field.datatype != "timestamp"
+        if field.role not in ("id", "entity") and field.datatype != "timestamp"
     }
     columns[SCORE] = score.astype(np.float64)
     varying = {name: column for name, column in columns.items() if _varies(column)}

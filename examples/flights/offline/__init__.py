@@ -1,0 +1,1 @@
+"""The loop over recorded flights without any service: what `study.py` is made of."""

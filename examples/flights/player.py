@@ -1,0 +1,316 @@
+"""Plays a world into Ciclo through public interfaces, hour by hour, at constant speed.
+
+An hour's requests are sent once its features are visible up to that hour less the knowledge lag:
+speed must manufacture no skew. Where the player has to wait for that, its clock stands still and
+`waited_s` says for how long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import grpc.aio
+import numpy as np
+import tritonclient.grpc.aio as triton
+from flights import COLUMNS, DAY_US, ENTITIES, HOUR_US, World
+from tritonclient.utils import InferenceServerException
+
+from ciclo.client import Client, Features, Source
+from ciclo.events.v1.labels_reported_pb2 import Label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import pandas as pd
+
+MODEL: Final = "flight-delay"
+FEATURE_SERVICE: Final = "flight_delay"
+REQUEST_COLUMNS: Final = ("flight", "origin", "carrier", "dest", "distance", "scheduled_departure")
+
+TENSOR_SHARE: Final = 5
+"""One request in so many is sent by tensor, with plain tritonclient."""
+
+IN_FLIGHT: Final = 32
+"""Requests that wait for an answer at once."""
+
+CHUNK_ROWS: Final = 10_000
+"""Rows of history in one call."""
+
+TENSOR_TYPES: Final = {"BYTES": np.object_, "FP32": np.float32, "INT64": np.int64}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that was answered.
+
+    Args:
+        caller_id: Prediction id, or, by tensor, the caller's own request id.
+        by_tensor: It was sent with tritonclient.
+        event_time_us: Of the request.
+        rows: How many.
+    """
+
+    caller_id: str
+    by_tensor: bool
+    event_time_us: int
+    rows: int
+
+
+@dataclass(slots=True)
+class Played:
+    """What the player did. Times in seconds of wall time."""
+
+    rows_due: int = 0
+    rows_answered: int = 0
+    labels_due: int = 0
+    labels_reported: int = 0
+    failed: list[str] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    waited_s: float = 0.0
+    seconds: float = 0.0
+    event_start_us: int = 0
+    event_end_us: int = 0
+
+    @property
+    def days_per_second(self) -> float:
+        """Event days per second of wall time."""
+        return (self.event_end_us - self.event_start_us) / DAY_US / max(self.seconds, 1e-9)
+
+
+class Player:
+    """Sends history, then plays.
+
+    Args:
+        addresses: Of the system, by what answers there.
+        env: Environment's name.
+        knowledge_lag_us: As the loop declares it.
+    """
+
+    def __init__(self, addresses: Mapping[str, str], env: str, knowledge_lag_us: int) -> None:
+        self.played = Played()
+        self._addresses = addresses
+        self._env = env
+        self._lag_us = knowledge_lag_us
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._visible_us: dict[str, int | None] = {}
+        self._numbers = 0
+
+    async def __aenter__(self) -> Self:
+        """Connects."""
+        self._stack = AsyncExitStack()
+        enter = self._stack.enter_async_context
+        self._client = await enter(Client(self._addresses["envoy"]))
+        self._features = await enter(Features(self._addresses["feature-store"]))
+        self._source = await enter(Source(self._addresses["kafka"], self._env, "airports"))
+        self._triton = await enter(triton.InferenceServerClient(self._addresses["envoy"]))
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Closes the connections."""
+        await self._stack.aclose()
+
+    async def send_history(self, world: World, until_us: int) -> int:
+        """Publishes features and imports labelled flights from before `until_us`.
+
+        Returns:
+            How many flights were imported.
+        """
+        past = world.between(0, until_us)
+        for view, rows in past.features.items():
+            for _, week in rows.groupby(rows["event_time_us"] // (7 * DAY_US)):
+                await self._publish(view, week)
+        flights = past.requests.merge(
+            world.labels[["flight", "late", "known_time_us"]], on="flight", how="left"
+        )
+        stored = 0
+        for first in range(0, len(flights), CHUNK_ROWS):
+            chunk = flights.iloc[first : first + CHUNK_ROWS]
+            stored += await self._features.import_observations(
+                MODEL,
+                f"history-{until_us}-{first}",
+                _request_columns(chunk),
+                chunk["event_time_us"].to_numpy(),
+                chunk["late"].to_numpy(np.float64),
+                chunk["known_time_us"].fillna(0).to_numpy(np.int64),
+            )
+        await self.wait_visible(until_us - HOUR_US - self._lag_us)
+        return stored
+
+    async def restate(
+        self, features: Mapping[str, pd.DataFrame], since_us: int, until_us: int
+    ) -> None:
+        """Publishes another version of past rows, as a backfill does."""
+        for view, rows in features.items():
+            chosen = rows[rows["event_time_us"].between(since_us, until_us, inclusive="left")]
+            for _, week in chosen.groupby(chosen["event_time_us"] // (7 * DAY_US)):
+                await self._publish(view, week, with_watermark=False)
+
+    async def play(
+        self,
+        world: World,
+        start_us: int,
+        end_us: int,
+        days_per_second: float,
+        on_hour: Callable[[int], None] = lambda _: None,
+    ) -> Played:
+        """Plays [start_us, end_us).
+
+        Args:
+            world: What happens.
+            start_us: First hour.
+            end_us: Hour after the last one.
+            days_per_second: Speed of the event clock.
+            on_hour: Told each hour before it is played.
+        """
+        hours = _by_hour(world.between(start_us, end_us), start_us)
+        played = self.played
+        played.event_start_us, played.event_end_us = start_us, end_us
+        begun = time.perf_counter()
+        async with asyncio.TaskGroup() as tasks:
+            for number, now_us in enumerate(range(start_us, end_us, HOUR_US)):
+                due = begun + played.waited_s + number / 24 / days_per_second
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                on_hour(now_us)
+                await self._play_hour(hours, now_us, tasks)
+        played.seconds = time.perf_counter() - begun
+        return played
+
+    async def wait_visible(self, time_us: int, within_s: float = 30.0) -> float:
+        """Waits until every view is visible up to a time; returns the seconds that it took.
+
+        Raises:
+            TimeoutError: It is not.
+        """
+        begun = time.perf_counter()
+        while not self._is_visible(time_us):
+            self._visible_us = await self._features.watermarks_us(FEATURE_SERVICE)
+            if time.perf_counter() - begun > within_s:
+                raise TimeoutError(f"features are visible up to {self._visible_us}, not {time_us}")
+            if not self._is_visible(time_us):
+                await asyncio.sleep(0.005)
+        return time.perf_counter() - begun
+
+    def _is_visible(self, time_us: int) -> bool:
+        seen = self._visible_us.values()
+        return bool(seen) and all(mark is not None and mark >= time_us for mark in seen)
+
+    async def _play_hour(
+        self, hours: Mapping[str, Any], now_us: int, tasks: asyncio.TaskGroup
+    ) -> None:
+        for view in ENTITIES:
+            rows = hours[view].get(now_us)
+            if rows is not None:
+                tasks.create_task(self._publish(view, rows))
+        labels = hours["labels"].get(now_us)
+        if labels is not None:
+            tasks.create_task(self._report(labels))
+        requests = hours["requests"].get(now_us)
+        if requests is None:
+            return
+        self.played.waited_s += await self.wait_visible(now_us - self._lag_us)
+        for _, rows in requests.groupby("origin", sort=True):
+            await self._slots.acquire()
+            self._numbers += 1
+            by_tensor = self._numbers % TENSOR_SHARE == 0
+            send = self._ask_by_tensor if by_tensor else self._ask_by_entity
+            tasks.create_task(self._ask(send, rows, now_us))
+
+    async def _publish(self, view: str, rows: pd.DataFrame, *, with_watermark: bool = True) -> None:
+        times = rows["event_time_us"].to_numpy()
+        await self._source.publish(
+            view,
+            times,
+            {ENTITIES[view]: rows[ENTITIES[view]].tolist()},
+            {name: rows[name].to_numpy(np.float64) for name in COLUMNS[view]},
+            watermark_us=int(times.max()) if with_watermark else None,
+        )
+
+    async def _report(self, labels: pd.DataFrame) -> None:
+        self.played.labels_due += len(labels)
+        stated = [
+            Label(row_key=flight, value=late, event_time_us=known)
+            for flight, late, known in zip(
+                labels["flight"], labels["late"].astype(float), labels["known_time_us"], strict=True
+            )
+        ]
+        try:
+            accepted = await self._client.report_labels(MODEL, stated)
+            self.played.labels_reported += accepted
+        except grpc.aio.AioRpcError as error:
+            self.played.failed.append(f"labels: {error.code().name}: {error.details()}")
+
+    async def _ask(self, send: Any, rows: pd.DataFrame, now_us: int) -> None:
+        self.played.rows_due += len(rows)
+        try:
+            call = await send(rows, now_us)
+            self.played.rows_answered += call.rows
+            self.played.calls.append(call)
+        except grpc.aio.AioRpcError as error:
+            self.played.failed.append(f"by entity: {error.code().name}: {error.details()}")
+        except InferenceServerException as error:
+            self.played.failed.append(f"by tensor: {error}")
+        finally:
+            self._slots.release()
+
+    async def _ask_by_entity(self, rows: pd.DataFrame, now_us: int) -> Call:
+        answer = await self._client.predict(MODEL, _request_columns(rows), event_time_us=now_us)
+        scores = answer.outputs["late"]
+        assert len(scores) == len(rows)
+        assert bool(np.isfinite(scores).all())
+        return Call(answer.prediction_id, False, now_us, len(rows))
+
+    async def _ask_by_tensor(self, rows: pd.DataFrame, now_us: int) -> Call:
+        asked = _request_columns(rows)
+        entities = {name: asked[name] for name in ("origin", "carrier")}
+        known = await self._features.online(
+            FEATURE_SERVICE, entities, as_of_us=now_us - self._lag_us
+        )
+        caller_id = str(uuid.uuid4())
+        answer = await self._triton.infer(
+            MODEL,
+            await self._tensors({**asked, **known}),
+            request_id=caller_id,
+            headers={"x-ciclo-event-time": str(now_us)},
+            client_timeout=10.0,
+        )
+        scores = answer.as_numpy("late")
+        assert scores is not None
+        assert scores.size == len(rows)
+        return Call(caller_id, True, now_us, len(rows))
+
+    async def _tensors(self, columns: Mapping[str, Any]) -> list[triton.InferInput]:
+        if not hasattr(self, "_inputs"):
+            metadata = await self._triton.get_model_metadata(MODEL)
+            self._inputs = [(found.name, found.datatype) for found in metadata.inputs]
+        tensors = []
+        for name, datatype in self._inputs:
+            values = np.asarray(columns[name], TENSOR_TYPES[datatype]).reshape(-1, 1)
+            tensor = triton.InferInput(name, list(values.shape), datatype)
+            tensors.append(tensor.set_data_from_numpy(values))
+        return tensors
+
+
+def _request_columns(rows: pd.DataFrame) -> dict[str, Any]:
+    return {
+        name: rows[name].tolist() if rows[name].dtype == object else rows[name].to_numpy()
+        for name in REQUEST_COLUMNS
+    }
+
+
+def _by_hour(world: World, start_us: int) -> dict[str, dict[int, pd.DataFrame]]:
+    """Returns each table cut by the hour in which the player sends it."""
+
+    def cut(rows: pd.DataFrame, column: str) -> dict[int, pd.DataFrame]:
+        # What becomes known within an hour is sent at the next full one.
+        hour = start_us - (start_us - rows[column]) // HOUR_US * HOUR_US
+        return {int(h): part for h, part in rows.groupby(hour.to_numpy())}
+
+    tables = {view: cut(rows, "event_time_us") for view, rows in world.features.items()}
+    tables["labels"] = cut(world.labels, "known_time_us")
+    tables["requests"] = cut(world.requests, "event_time_us")
+    return tables

@@ -1,0 +1,1 @@
+"""How the feature store gets at Kafka, Delta tables, blobs, SQLite and Feast."""

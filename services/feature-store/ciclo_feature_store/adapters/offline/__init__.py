@@ -1,0 +1,1 @@
+"""The offline process: Feast, joins and datasets. Only `protocol` is imported by the service."""

@@ -1,0 +1,1 @@
+"""Why the feature store is right: pure, synchronous, without clock or I/O."""

@@ -1,0 +1,1 @@
+"""The gateway: answers predictions, and lets nothing served go unrecorded."""

@@ -1,0 +1,1 @@
+"""How the gateway gets it done: files, SQLite, Kafka, Triton, Envoy, blobs."""

@@ -1,0 +1,146 @@
+"""How far the spool is shipped, in SQLite: a range is written down before it is sent."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from ciclo_gateway.adapters.tables import RANGE, SEGMENT, WRITE_FAILURES
+from ciclo_gateway.ports.shipping import Loss, Range, Segment
+from ciclo_gateway.wire import events
+from ciclo_runtime.database import Database
+from ciclo_runtime.transaction import Tx
+
+
+class SqliteShippingLedger:
+    """Implements `ports.ShippingLedger`.
+
+    Args:
+        database: The gateway's.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def positions(self, segments: Sequence[Segment]) -> Mapping[int, tuple[int, int]]:
+        """Returns id and next byte of each segment by inode; new segments are given an id."""
+        known = await self._database.read(_known)
+        if all(known.get(s.inode, (0, 0, ""))[2] == s.name for s in segments):
+            return {inode: (number, at) for inode, (number, at, _) in known.items()}
+
+        def work(tx: Tx) -> dict[int, tuple[int, int]]:
+            for segment in segments:
+                _recognise(tx.connection, segment)
+            found = _known(tx.connection)
+            return {inode: (number, at) for inode, (number, at, _) in found.items()}
+
+        return await self._database.transaction(work)
+
+    async def in_flight(self) -> Range | None:
+        """Returns the range that was begun and not ended, if any."""
+
+        def read(connection: Connection) -> Range | None:
+            row = connection.execute(select(RANGE)).one_or_none()
+            if row is None:
+                return None
+            began = datetime.fromisoformat(row.begin_time)
+            return Range(row.segment_id, row.name, row.start, row.end, began, row.topic_offset)
+
+        return await self._database.read(read)
+
+    async def begin(
+        self, segment_id: int, name: str, start: int, end: int, topic_offset: int
+    ) -> Range:
+        """Writes down that a range is about to be sent."""
+
+        def work(tx: Tx) -> Range:
+            tx.connection.execute(
+                insert(RANGE).values(
+                    segment_id=segment_id,
+                    name=name,
+                    start=start,
+                    end=end,
+                    begin_time=tx.now.isoformat(),
+                    topic_offset=topic_offset,
+                )
+            )
+            return Range(segment_id, name, start, end, tx.now, topic_offset)
+
+        return await self._database.transaction(work)
+
+    async def end(self, done: Range, losses: Sequence[Loss]) -> None:
+        """Writes down that a range was acknowledged; `PredictionsLost` for each loss."""
+
+        def work(tx: Tx) -> None:
+            tx.connection.execute(delete(RANGE))
+            _advance(tx, done.segment_id, done.end, losses)
+
+        await self._database.transaction(work)
+
+    async def drop(self, segment_id: int, end: int, losses: Sequence[Loss]) -> None:
+        """Gives a segment up: it counts as shipped; `PredictionsLost` for each loss."""
+
+        def work(tx: Tx) -> None:
+            # What was being sent of it may have arrived; it is counted as lost all the same.
+            tx.connection.execute(delete(RANGE).where(RANGE.c.segment_id == segment_id))
+            _advance(tx, segment_id, end, losses)
+
+        await self._database.transaction(work)
+
+    async def count_write_failures(self, since_start: int, loss: Callable[[int], Loss]) -> int:
+        """Writes down how often Envoy could not write; returns how many of them are new."""
+
+        def work(tx: Tx) -> int:
+            seen = tx.connection.execute(select(WRITE_FAILURES.c.since_start)).scalar_one_or_none()
+            # Fewer than were seen: Envoy has started anew.
+            fresh = since_start - (seen or 0) if since_start >= (seen or 0) else since_start
+            row = {"id": 1, "since_start": since_start}
+            if since_start != seen:
+                tx.connection.execute(
+                    insert(WRITE_FAILURES)
+                    .values(row)
+                    .on_conflict_do_update(index_elements=[WRITE_FAILURES.c.id], set_=row)
+                )
+            _tell(tx, [loss(fresh)] if fresh else [])
+            return fresh
+
+        return await self._database.transaction(work)
+
+    async def forget(self, segment_id: int) -> None:
+        """Forgets a segment whose file is deleted."""
+        await self._database.transaction(
+            lambda tx: (
+                tx.connection.execute(delete(SEGMENT).where(SEGMENT.c.id == segment_id)) and None
+            )
+        )
+
+
+def _advance(tx: Tx, segment_id: int, next_byte: int, losses: Sequence[Loss]) -> None:
+    tx.connection.execute(
+        update(SEGMENT).where(SEGMENT.c.id == segment_id).values(next_byte=next_byte)
+    )
+    _tell(tx, losses)
+
+
+def _tell(tx: Tx, losses: Sequence[Loss]) -> None:
+    for loss in losses:
+        message = events.predictions_lost(loss.model, loss.count, loss.reason, loss.place)
+        tx.emit(message, subject=loss.model, correlation_id="")
+
+
+def _known(connection: Connection) -> dict[int, tuple[int, int, str]]:
+    rows = connection.execute(select(SEGMENT))
+    return {row.inode: (row.id, row.next_byte, row.name) for row in rows}
+
+
+def _recognise(connection: Connection, segment: Segment) -> None:
+    """Keeps the row of a segment, renamed or not; a deleted one's inode may have a new file."""
+    row = connection.execute(select(SEGMENT).where(SEGMENT.c.inode == segment.inode)).one_or_none()
+    if row is not None and row.name == segment.name:
+        return
+    if row is not None and segment.name.startswith(f"{row.name.removesuffix('log')}"):
+        connection.execute(update(SEGMENT).where(SEGMENT.c.id == row.id).values(name=segment.name))
+        return
+    connection.execute(delete(SEGMENT).where(SEGMENT.c.inode == segment.inode))
+    connection.execute(insert(SEGMENT).values(inode=segment.inode, name=segment.name, next_byte=0))

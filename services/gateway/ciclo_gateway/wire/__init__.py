@@ -1,0 +1,1 @@
+"""Protobuf and domain, both ways: the only folder that imports generated messages."""
