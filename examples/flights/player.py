@@ -12,7 +12,7 @@ import time
 import uuid
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import grpc.aio
 import numpy as np
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     import pandas as pd
+    from numpy.typing import NDArray
 
 MODEL: Final = "flight-delay"
 FEATURE_SERVICE: Final = "flight_delay"
@@ -157,6 +158,7 @@ class Player:
         end_us: int,
         days_per_second: float,
         on_hour: Callable[[int], None] = lambda _: None,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> Played:
         """Plays [start_us, end_us).
 
@@ -166,15 +168,19 @@ class Player:
             end_us: Hour after the last one.
             days_per_second: Speed of the event clock.
             on_hour: Told each hour before it is played.
+            is_over: Asked before each hour; ends the play early.
         """
         hours = _by_hour(world.between(start_us, end_us), start_us)
         played = self.played
-        played.event_start_us, played.event_end_us = start_us, end_us
+        played.event_start_us = start_us
         begun = time.perf_counter()
         async with asyncio.TaskGroup() as tasks:
             for number, now_us in enumerate(range(start_us, end_us, HOUR_US)):
                 due = begun + played.waited_s + number / 24 / days_per_second
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                if is_over():
+                    break
+                played.event_end_us = now_us + HOUR_US
                 on_hour(now_us)
                 await self._play_hour(hours, now_us, tasks)
         played.seconds = time.perf_counter() - begun
@@ -289,7 +295,7 @@ class Player:
             self._inputs = [(found.name, found.datatype) for found in metadata.inputs]
         tensors = []
         for name, datatype in self._inputs:
-            values = np.asarray(columns[name], TENSOR_TYPES[datatype]).reshape(-1, 1)
+            values: NDArray[Any] = np.asarray(columns[name], TENSOR_TYPES[datatype]).reshape(-1, 1)
             tensor = triton.InferInput(name, list(values.shape), datatype)
             tensors.append(tensor.set_data_from_numpy(values))
         return tensors
@@ -308,7 +314,7 @@ def _by_hour(world: World, start_us: int) -> dict[str, dict[int, pd.DataFrame]]:
     def cut(rows: pd.DataFrame, column: str) -> dict[int, pd.DataFrame]:
         # What becomes known within an hour is sent at the next full one.
         hour = start_us - (start_us - rows[column]) // HOUR_US * HOUR_US
-        return {int(h): part for h, part in rows.groupby(hour.to_numpy())}
+        return {cast("int", h): part for h, part in rows.groupby(hour.to_numpy())}
 
     tables = {view: cut(rows, "event_time_us") for view, rows in world.features.items()}
     tables["labels"] = cut(world.labels, "known_time_us")

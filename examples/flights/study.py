@@ -44,7 +44,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore", category=UserWarning, module="torch")
     options.out.mkdir(parents=True, exist_ok=True)
-    loop = read_loop(HERE)
+    loop = read_loop(HERE / "loop")
     world = read_world(options.out / "cache")
     asked = ask(world, world.features, loop.knowledge_lag)
     faulty = world.features | read_restated(options.out / "cache")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ciclo.recipe import Recipe
 
-RECIPE: Final = f"{Path(__file__).parents[1] / 'recipe.py'}:FlightDelay"
+RECIPE: Final = f"{Path(__file__).parents[1] / 'loop' / 'recipe.py'}:FlightDelay"
 """The recipe of the example."""
 
 INPUTS: Final = (

@@ -26,6 +26,9 @@ reference fits into it: a reference of 90 days holds no day that comes once a ye
 SEGMENTS = 64
 """Resampled histories of which the largest evidence is taken."""
 
+FEW_SEGMENTS = 16
+"""The same where the budget cannot be promised anyway: the threshold is then an indication."""
+
 EFFORT = 5_000_000
 """Rows times streams that one calibration may simulate, some seconds."""
 
@@ -117,6 +120,7 @@ def thresholds_for(
     starts: NDArray[np.int64] | None,
     budgets_rows: Sequence[float],
     seed: int,
+    segments: int = SEGMENTS,
 ) -> list[float]:
     """Thresholds of streams whose reference rows are `codes`: resampled where rows depend.
 
@@ -126,13 +130,14 @@ def thresholds_for(
         starts: First row of each declared block, shape (B,); None where none were declared.
         budgets_rows: Mean numbers of rows between false alarms.
         seed: Seed of the draws.
+        segments: Histories that are resampled.
     """
     kappa = max(reference.kappa for reference in bank.references)
     if starts is None and kappa <= 1.0:
         kinds = [reference.kind for reference in bank.references]
         return [independent_threshold(kinds, budget) for budget in budgets_rows]
     pieces = moving_blocks(len(codes), kappa) if starts is None else starts
-    return calibrate(bank, codes, pieces, budgets_rows, seed)
+    return calibrate(bank, codes, pieces, budgets_rows, seed, segments)
 
 
 def calibrate(
@@ -141,10 +146,11 @@ def calibrate(
     starts: NDArray[np.int64],
     budgets_rows: Sequence[float],
     seed: int,
+    segments: int = SEGMENTS,
 ) -> list[float]:
     """Finds thresholds by resampling whole blocks of the reference.
 
-    Each of 64 histories draws blocks with replacement twice: once for the pool, so that the
+    Each of some histories draws blocks with replacement twice: once for the pool, so that the
     reference is uncertain as it is in life, and once for the rows that follow. The largest
     evidence in a history follows a Gumbel law on the log scale; its fit, carried to the budget
     and a `CAUTION` beyond, gives the threshold. Blocks are drawn for all streams at once.
@@ -155,6 +161,7 @@ def calibrate(
         starts: First row of each block. Shape (B,).
         budgets_rows: Mean numbers of rows between false alarms.
         seed: Seed of the draws.
+        segments: Histories.
 
     Returns:
         One threshold a budget, never below that for independent numbers.
@@ -166,10 +173,10 @@ def calibrate(
     rng = np.random.default_rng(seed)
     ends = np.append(starts[1:], len(codes))
     mean_rows = len(codes) / len(starts)
-    wanted = min(EFFORT / SEGMENTS / codes.shape[1], max(budgets_rows))
+    wanted = min(EFFORT / segments / codes.shape[1], max(budgets_rows))
     length = max(math.ceil(wanted / mean_rows), 8)
     tops = np.array(
-        [_largest_log_evidence(bank, codes, starts, ends, length, rng) for _ in range(SEGMENTS)]
+        [_largest_log_evidence(bank, codes, starts, ends, length, rng) for _ in range(segments)]
     )
     scale = float(tops.std(ddof=1)) * math.sqrt(6.0) / math.pi
     place = float(tops.mean()) - np.euler_gamma * scale

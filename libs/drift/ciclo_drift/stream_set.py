@@ -9,7 +9,7 @@ import numpy as np
 from ciclo_drift.alarms import Alarm, alarm_arrays, alarm_from
 from ciclo_drift.bank import Bank
 from ciclo_drift.blocks import require_between
-from ciclo_drift.calibration import Certificate, certify, thresholds_for
+from ciclo_drift.calibration import FEW_SEGMENTS, SEGMENTS, Certificate, certify, thresholds_for
 from ciclo_drift.dependence import block_starts
 from ciclo_drift.errors import DriftInputError
 from ciclo_drift.reference import Reference
@@ -112,9 +112,6 @@ class StreamSet:
             raise DriftInputError("weights", f"{wanted}", "numbers >= 0, one of them > 0")
         kappa = max(reference.kappa for reference in references)
         shares = wanted / wanted.sum()
-        codes = np.stack([r.own_codes(columns[r.name]) for r in references], axis=1)
-        bank = Bank(references, shares, seed)
-        threshold = thresholds_for(bank, codes, starts, [budget], seed)[0]
         certificate = certify(
             rows=rows,
             kappa=kappa,
@@ -122,6 +119,10 @@ class StreamSet:
             blocks=None if starts is None else len(starts),
             budget_rows=budget,
         )
+        codes = np.stack([r.own_codes(columns[r.name]) for r in references], axis=1)
+        bank = Bank(references, shares, seed)
+        segments = SEGMENTS if certificate.certified else FEW_SEGMENTS
+        threshold = thresholds_for(bank, codes, starts, [budget], seed, segments)[0]
         return cls(references, shares, threshold, certificate, seed)
 
     @property

@@ -309,9 +309,9 @@ def _degraded(model: str, degraded: Degraded) -> PerformanceDegraded:
 
 
 def _gain(comparison: Comparison) -> dict[str, Any]:
-    if not comparison.blocks:
-        return {}
     gain, low, high = comparison.gain, comparison.lower, comparison.upper
+    if not np.isfinite([gain, low, high]).all():
+        return {}  # too few blocks for an interval
     return {"mean_gain": gain, "gain_low": low, "gain_high": high}
 
 

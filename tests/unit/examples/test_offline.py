@@ -18,7 +18,7 @@ LAG = timedelta(hours=2)
 
 @pytest.fixture(scope="module")
 def loop() -> Loop:
-    return read_loop(EXAMPLE)
+    return read_loop(EXAMPLE / "loop")
 
 
 @pytest.fixture(scope="module")

@@ -31,10 +31,11 @@ def _degraded(m: Any) -> str:
 
 
 def _judged(m: Any) -> str:
+    interval = f"gain {m.mean_gain:+.4f} [{m.gain_low:+.4f}, {m.gain_high:+.4f}]"
     return (
         f"{_word(Stage.Name(m.stage))}: version {m.challenger.version} is "
-        f"{_word(Verdict.Name(m.verdict))}, gain {m.mean_gain:+.4f} "
-        f"[{m.gain_low:+.4f}, {m.gain_high:+.4f}] over {m.blocks} blocks, {m.rows} rows; "
+        f"{_word(Verdict.Name(m.verdict))}, {interval if m.mean_gain else 'no interval yet'} "
+        f"over {m.blocks} blocks, {m.rows} rows; "
         f"{m.exposed_rows} rows exposed"
     )
 

@@ -45,7 +45,11 @@ def answer(task: Task) -> Answer | Failure:
         return failure_of(Fatal(f"{task.kind}: {error!r}", reason="OFFLINE_FAILED"))
 
 
+NICENESS = 10
+"""Online reads and commits go first where cores are scarce."""
+
 if __name__ == "__main__":
+    os.nice(NICENESS)
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as out:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         serve(sys.stdin.buffer, out)
