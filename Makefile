@@ -53,10 +53,16 @@ lint: build/stamps/protos ## Check style, types, imports and contracts
 test: setup ## Test everything but the long suites
 	$(BIN)/pytest
 
+demo: setup ## Play a year of flights and watch the loop close
+	$(BIN)/ciclo demo
+
+test-long: setup ## Play the demo's controls: nothing is retrained or promoted that should not be
+	set -e; for control in permuted no-labels equal; do $(BIN)/ciclo demo --control $$control; done
+
 study: build/stamps/protos ## Show offline what the flights of 2013 hold
 	$(BIN)/python examples/flights/study.py --out build/study
 
 clean: ## Remove what tests and the demo leave; keep what `make setup` installed
-	rm -rf build/study build/bench .ciclo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf build/study build/demo* build/flights .ciclo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.PHONY: help setup protos lock lint test study clean
+.PHONY: help setup protos lock lint test demo test-long study clean

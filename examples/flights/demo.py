@@ -50,11 +50,15 @@ async def play(plan: Plan, state: Path, to: Path, *, keep: bool) -> dict[str, An
         figures["seconds"]["total"] = time.perf_counter() - begun
         passed = all(check["passed"] for check in checks)
         figures = {"control": plan.control, "passed": passed, "checks": checks, **figures}
-        to.parent.mkdir(parents=True, exist_ok=True)
-        to.write_text(json.dumps(figures, indent=1, default=str))
-        write_page(figures, to.with_suffix(".html"))
+        _write(figures, to)
         screen.summary(figures)
     return figures
+
+
+def _write(figures: dict[str, Any], to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_text(json.dumps(figures, indent=1, default=str))
+    write_page(figures, to.with_suffix(".html"))
 
 
 async def _settle(system: System, services: Services, callers: set[str]) -> None:

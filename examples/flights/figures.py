@@ -115,6 +115,8 @@ async def collect(system: System, services: Services, played: Played, said: Told
         "versions": [_version(v) for v in await services.versions()],
         "rollouts": [_rollout(r) for r in await services.rollouts()],
         "rows_by_version": {str(number): rows for number, rows in sorted(served.rows.items())},
+        "requests_by_version": {str(v): n for v, n in sorted(served.requests.items())},
+        "triton_requests": {str(v): n for v, n in sorted(said.triton_requests.items())},
         "rows_by_bad": served.rows.get(3, 0),
         "loss_by_day": [_loss(loss) for loss in said.health.losses],
         "weights": _weights(events),
@@ -211,7 +213,5 @@ def _weights(events: Iterable[RecordedEvent]) -> list[dict[str, Any]]:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    times = {
-        name: row[name].isoformat() if row[name] else None for name in ("event_time", "wall_time")
-    }
-    return {**row, **times}
+    times = ("event_time", "wall_time")
+    return {**row, **{name: row[name].isoformat() if row[name] else None for name in times}}

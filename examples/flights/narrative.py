@@ -134,16 +134,21 @@ def listed(figures: Mapping[str, Any], key: str) -> list[Any]:
 def headline(figures: Mapping[str, Any]) -> str:
     """Returns what happened, in one sentence."""
     clauses: list[str] = []
+    year = ""
     for event, version in _with_versions(figures):
         on = long_day(event.get("event_time"))
         what = {
             "PerformanceDegraded": "the served version was found degraded",
             "ModelPromoted": f"{version or 'a version'} took over",
-            "RolloutAdvanced": f"a person forced {version} on" if _is_forced(event) else "",
+            "RolloutAdvanced": f"a person forced {version} past the shadow"
+            if _is_forced(event)
+            else "",
             "RolloutRolledBack": f"{version or 'a version'} was {_taken_back(event)}",
         }.get(event["type"], "")
         if on and what:  # what has no event time was before the traffic
-            clauses.append(f"{what} on {on}")
+            on, _, said = on.rpartition(" ")
+            clauses.append(f"{what} on {on}" + (f" {said}" if said != year else ""))
+            year = said
     if not clauses:
         return "Nothing was decided: no alarm, no promotion, nothing taken back."
     sentence = "; ".join(clauses)
@@ -180,7 +185,11 @@ def _version_by_cycle(figures: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for event in listed(figures, "events"):
         named = VERSION.search(event.get("told") or "")
-        if event["type"] in ("VersionRegistered", "RolloutStarted") and event.get("cycle") and named:
+        if (
+            event["type"] in ("VersionRegistered", "RolloutStarted")
+            and event.get("cycle")
+            and named
+        ):
             found.setdefault(event["cycle"], named[0])
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from narrative import cycles, finite, headline, listed, long_day, short_day
 from plots import colour_name, draw_plots
@@ -33,7 +33,6 @@ def write_page(figures: Mapping[str, Any], to: Path) -> None:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
-        undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -51,10 +50,13 @@ def write_page(figures: Mapping[str, Any], to: Path) -> None:
         played=_played(figures),
         passed=bool(figures.get("passed")),
         cycles=cycles(figures),
-        plots=[(plot, {name: Markup(svg) for name, svg in plot.svg.items()})  # noqa: S704 -- ours
-               for plot in draw_plots(figures)],  # fmt: skip
+        plots=[
+            (plot, {name: Markup(svg) for name, svg in plot.svg.items()})
+            for plot in draw_plots(figures)
+        ],
         colour_name=colour_name,
         counts=_counts(figures),
+        failed=[check for check in listed(figures, "checks") if not check["passed"]],
         **{
             name: listed(figures, name)
             for name in ("checks", "versions", "rollouts", "events", "failures")

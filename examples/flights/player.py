@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections import defaultdict
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc.aio
 import numpy as np
@@ -24,7 +25,7 @@ from ciclo.client import Client, Features, Source
 from ciclo.events.v1.labels_reported_pb2 import Label
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -39,8 +40,14 @@ TENSOR_SHARE: Final = 5
 IN_FLIGHT: Final = 32
 """Requests that wait for an answer at once."""
 
+POLL_SECONDS: Final = 0.01
+"""Between two looks at the watermarks while the player waits for features."""
+
 CHUNK_ROWS: Final = 10_000
 """Rows of history in one call."""
+
+Columns = dict[str, Any]
+"""Columns by name, of equal length."""
 
 TENSOR_TYPES: Final = {"BYTES": np.object_, "FP32": np.float32, "INT64": np.int64}
 
@@ -81,6 +88,19 @@ class Played:
     def days_per_second(self) -> float:
         """Event days per second of wall time."""
         return (self.event_end_us - self.event_start_us) / DAY_US / max(self.seconds, 1e-9)
+
+
+@dataclass(slots=True)
+class Hour:
+    """What is sent at one full hour: rows by view, labels, and a request for each origin."""
+
+    features: dict[str, Columns] = field(default_factory=dict)
+    labels: list[Label] = field(default_factory=list)
+    requests: list[Columns] = field(default_factory=list)
+
+
+NOTHING: Final = Hour()
+"""An hour in which nothing happens."""
 
 
 class Player:
@@ -124,7 +144,7 @@ class Player:
         past = world.between(0, until_us)
         for view, rows in past.features.items():
             for _, week in rows.groupby(rows["event_time_us"] // (7 * DAY_US)):
-                await self._publish(view, week)
+                await self._publish(view, _columns(week, week.columns))
         flights = past.requests.merge(
             world.labels[["flight", "late", "known_time_us"]], on="flight", how="left"
         )
@@ -134,7 +154,7 @@ class Player:
             stored += await self._features.import_observations(
                 MODEL,
                 f"history-{until_us}-{first}",
-                _request_columns(chunk),
+                _columns(chunk, REQUEST_COLUMNS),
                 chunk["event_time_us"].to_numpy(),
                 chunk["late"].to_numpy(np.float64),
                 chunk["known_time_us"].fillna(0).to_numpy(np.int64),
@@ -149,7 +169,7 @@ class Player:
         for view, rows in features.items():
             chosen = rows[rows["event_time_us"].between(since_us, until_us, inclusive="left")]
             for _, week in chosen.groupby(chosen["event_time_us"] // (7 * DAY_US)):
-                await self._publish(view, week, with_watermark=False)
+                await self._publish(view, _columns(week, week.columns), with_watermark=False)
 
     async def play(
         self,
@@ -198,7 +218,7 @@ class Player:
             if time.perf_counter() - begun > within_s:
                 raise TimeoutError(f"features are visible up to {self._visible_us}, not {time_us}")
             if not self._is_visible(time_us):
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(POLL_SECONDS)
         return time.perf_counter() - begun
 
     def _is_visible(self, time_us: int) -> bool:
@@ -206,54 +226,44 @@ class Player:
         return bool(seen) and all(mark is not None and mark >= time_us for mark in seen)
 
     async def _play_hour(
-        self, hours: Mapping[str, Any], now_us: int, tasks: asyncio.TaskGroup
+        self, hours: Mapping[int, Hour], now_us: int, tasks: asyncio.TaskGroup
     ) -> None:
-        for view in ENTITIES:
-            rows = hours[view].get(now_us)
-            if rows is not None:
-                tasks.create_task(self._publish(view, rows))
-        labels = hours["labels"].get(now_us)
-        if labels is not None:
-            tasks.create_task(self._report(labels))
-        requests = hours["requests"].get(now_us)
-        if requests is None:
+        hour = hours.get(now_us, NOTHING)
+        for view, rows in hour.features.items():
+            tasks.create_task(self._publish(view, rows))
+        if hour.labels:
+            tasks.create_task(self._report(hour.labels))
+        if not hour.requests:
             return
         self.played.waited_s += await self.wait_visible(now_us - self._lag_us)
-        for _, rows in requests.groupby("origin", sort=True):
+        for asked in hour.requests:
             await self._slots.acquire()
             self._numbers += 1
             by_tensor = self._numbers % TENSOR_SHARE == 0
             send = self._ask_by_tensor if by_tensor else self._ask_by_entity
-            tasks.create_task(self._ask(send, rows, now_us))
+            tasks.create_task(self._ask(send, asked, now_us))
 
-    async def _publish(self, view: str, rows: pd.DataFrame, *, with_watermark: bool = True) -> None:
-        times = rows["event_time_us"].to_numpy()
+    async def _publish(self, view: str, rows: Columns, *, with_watermark: bool = True) -> None:
+        times = rows["event_time_us"]
         await self._source.publish(
             view,
             times,
-            {ENTITIES[view]: rows[ENTITIES[view]].tolist()},
-            {name: rows[name].to_numpy(np.float64) for name in COLUMNS[view]},
+            {ENTITIES[view]: rows[ENTITIES[view]]},
+            {name: rows[name] for name in COLUMNS[view]},
             watermark_us=int(times.max()) if with_watermark else None,
         )
 
-    async def _report(self, labels: pd.DataFrame) -> None:
+    async def _report(self, labels: Sequence[Label]) -> None:
         self.played.labels_due += len(labels)
-        stated = [
-            Label(row_key=flight, value=late, event_time_us=known)
-            for flight, late, known in zip(
-                labels["flight"], labels["late"].astype(float), labels["known_time_us"], strict=True
-            )
-        ]
         try:
-            accepted = await self._client.report_labels(MODEL, stated)
-            self.played.labels_reported += accepted
+            self.played.labels_reported += await self._client.report_labels(MODEL, labels)
         except grpc.aio.AioRpcError as error:
             self.played.failed.append(f"labels: {error.code().name}: {error.details()}")
 
-    async def _ask(self, send: Any, rows: pd.DataFrame, now_us: int) -> None:
-        self.played.rows_due += len(rows)
+    async def _ask(self, send: Any, asked: Columns, now_us: int) -> None:
+        self.played.rows_due += len(asked["flight"])
         try:
-            call = await send(rows, now_us)
+            call = await send(asked, now_us)
             self.played.rows_answered += call.rows
             self.played.calls.append(call)
         except grpc.aio.AioRpcError as error:
@@ -263,15 +273,11 @@ class Player:
         finally:
             self._slots.release()
 
-    async def _ask_by_entity(self, rows: pd.DataFrame, now_us: int) -> Call:
-        answer = await self._client.predict(MODEL, _request_columns(rows), event_time_us=now_us)
-        scores = answer.outputs["late"]
-        assert len(scores) == len(rows)
-        assert bool(np.isfinite(scores).all())
-        return Call(answer.prediction_id, False, now_us, len(rows))
+    async def _ask_by_entity(self, asked: Columns, now_us: int) -> Call:
+        answer = await self._client.predict(MODEL, asked, event_time_us=now_us)
+        return _answered(answer.prediction_id, False, now_us, asked, answer.outputs["late"])
 
-    async def _ask_by_tensor(self, rows: pd.DataFrame, now_us: int) -> Call:
-        asked = _request_columns(rows)
+    async def _ask_by_tensor(self, asked: Columns, now_us: int) -> Call:
         entities = {name: asked[name] for name in ("origin", "carrier")}
         known = await self._features.online(
             FEATURE_SERVICE, entities, as_of_us=now_us - self._lag_us
@@ -284,10 +290,7 @@ class Player:
             headers={"x-ciclo-event-time": str(now_us)},
             client_timeout=10.0,
         )
-        scores = answer.as_numpy("late")
-        assert scores is not None
-        assert scores.size == len(rows)
-        return Call(caller_id, True, now_us, len(rows))
+        return _answered(caller_id, True, now_us, asked, answer.as_numpy("late"))
 
     async def _tensors(self, columns: Mapping[str, Any]) -> list[triton.InferInput]:
         if not hasattr(self, "_inputs"):
@@ -301,22 +304,38 @@ class Player:
         return tensors
 
 
-def _request_columns(rows: pd.DataFrame) -> dict[str, Any]:
-    return {
-        name: rows[name].tolist() if rows[name].dtype == object else rows[name].to_numpy()
-        for name in REQUEST_COLUMNS
-    }
+def _answered(
+    caller_id: str, by_tensor: bool, now_us: int, asked: Columns, scores: NDArray[Any] | None
+) -> Call:
+    rows = len(asked["flight"])
+    if scores is None or scores.size != rows or not bool(np.isfinite(scores).all()):
+        raise InferenceServerException(f"{rows} rows were asked, the answer is {scores}")
+    return Call(caller_id, by_tensor, now_us, rows)
 
 
-def _by_hour(world: World, start_us: int) -> dict[str, dict[int, pd.DataFrame]]:
-    """Returns each table cut by the hour in which the player sends it."""
+def _columns(rows: pd.DataFrame, names: Iterable[str]) -> Columns:
+    return {n: rows[n].tolist() if rows[n].dtype == object else rows[n].to_numpy() for n in names}
 
-    def cut(rows: pd.DataFrame, column: str) -> dict[int, pd.DataFrame]:
+
+def _by_hour(world: World, start_us: int) -> dict[int, Hour]:
+    """Returns what the player sends at each full hour, ready to be sent."""
+    found: dict[int, Hour] = defaultdict(Hour)
+
+    def cut(rows: pd.DataFrame, column: str) -> Iterable[tuple[Any, pd.DataFrame]]:
         # What becomes known within an hour is sent at the next full one.
         hour = start_us - (start_us - rows[column]) // HOUR_US * HOUR_US
-        return {cast("int", h): part for h, part in rows.groupby(hour.to_numpy())}
+        return rows.groupby(hour.to_numpy())
 
-    tables = {view: cut(rows, "event_time_us") for view, rows in world.features.items()}
-    tables["labels"] = cut(world.labels, "known_time_us")
-    tables["requests"] = cut(world.requests, "event_time_us")
-    return tables
+    for view, features in world.features.items():
+        for hour, rows in cut(features, "event_time_us"):
+            found[hour].features[view] = _columns(rows, rows.columns)
+    for hour, rows in cut(world.labels, "known_time_us"):
+        stated = zip(rows["flight"], rows["late"], rows["known_time_us"], strict=True)
+        found[hour].labels.extend(
+            Label(row_key=flight, value=float(late), event_time_us=known)
+            for flight, late, known in stated
+        )
+    for hour, rows in cut(world.requests, "event_time_us"):
+        by_origin = rows.groupby("origin", sort=True)
+        found[hour].requests.extend(_columns(part, REQUEST_COLUMNS) for _, part in by_origin)
+    return dict(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import grpc.aio
 from flights import DAY_US, HOUR_US, World, read_restated, read_world
 from player import MODEL, Played, Player
 from screen import Screen, View
-from system import Services, System, Watch
+from system import Services, System, TritonCounts, Watch
 from worlds import with_shuffled_days, without_labels
 
 from ciclo.cli.telling import told
@@ -56,7 +57,7 @@ class Plan:
 
     control: str = ""
     start: int = at("2013-05-15 08:00")
-    end: int = at("2013-08-20 08:00")
+    end: int = at("2013-08-27 08:00")
     first_cut: int = at("2013-04-08 00:00")
     backfill: int | None = at("2013-07-24 12:00")
     again: int | None = None
@@ -88,12 +89,14 @@ class Told:
         evidence: The monitor's evidence, about once an event day.
         moved: What moved at the end, strongest first.
         health: The monitor's last word.
+        triton_requests: By version, as the serving Triton counted them.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     skew: list[int] = field(default_factory=lambda: [0, 0])
     evidence: list[dict[str, Any]] = field(default_factory=list)
     health: Any = None
+    triton_requests: Counter[int] = field(default_factory=Counter)
 
 
 class Story:
@@ -119,6 +122,7 @@ class Story:
         self._stage = ""
         self._now_us = plan.start
         self._is_over = False
+        self._ticked = asyncio.Event()
         self._restated_us: int | None = None
 
     async def run(self) -> None:
@@ -130,13 +134,16 @@ class Story:
         addresses, env = self._system.addresses, self._system.env
         async with (
             Services(addresses) as services,
+            TritonCounts(addresses["triton-serving"]) as counts,
             Watch(addresses["kafka"], env, self._note) as watch,
             Player(addresses, env, KNOWLEDGE_LAG_US) as player,
         ):
             self.events, self.played = watch.events, player.played
             await self._bootstrap(world, player, watch)
             self.told.seconds["bootstrap"] = time.perf_counter() - begun - self.told.seconds["up"]
-            await self._play(world, player, watch, services)
+            self.told.triton_requests = counts.requests
+            await self._play(world, player, watch, services, counts)
+            await counts.look()
             self.told.health = await services.health()
 
     def _world(self) -> World:
@@ -156,16 +163,20 @@ class Story:
         await self._system.command("apply", str(self._loop))
         stored = await player.send_history(world, self._plan.start)
         self._screen.note(f"history: {stored} flights, {len(world.features)} feature views")
-        cut = datetime.fromtimestamp(self._plan.first_cut / 1e6, UTC)
-        await self._system.command(
-            "train", MODEL, "--as-of", cut.isoformat().replace("+00:00", "Z")
-        )
+        await self._system.command("train", MODEL, "--as-of", _text(self._plan.first_cut))
         await watch.wait("RoutesApplied", within_s=60)
 
-    async def _play(self, world: World, player: Player, watch: Watch, services: Services) -> None:
+    async def _play(
+        self,
+        world: World,
+        player: Player,
+        watch: Watch,
+        services: Services,
+        counts: TritonCounts,
+    ) -> None:
         self._enter("traffic")
         begun = time.perf_counter()
-        helpers = [asyncio.create_task(self._sample(services, player))]
+        helpers = [asyncio.create_task(self._sample(services, player, counts))]
         helpers += [asyncio.create_task(act) for act in self._acts(player, watch, services)]
         try:
             await player.play(
@@ -203,9 +214,9 @@ class Story:
         self._restated_us = self._now_us
         await self._audit(services, self._plan.start, self._now_us)
         restated = await asyncio.to_thread(read_restated, self._cache)
-        # What is served stays honest: a request asks for what was known two hours ago.
-        await player.restate(restated, 0, self._now_us - 6 * HOUR_US)
-        await self._system.command("train", MODEL)
+        # What is served from then on stays honest: a request asks for two hours ago.
+        await player.restate(restated, 0, self._restated_us - 6 * HOUR_US)
+        await self._system.command("train", MODEL, "--as-of", _text(self._restated_us))
         stopped = await watch.wait(
             "RolloutRolledBack", lambda m: m.from_stage == STAGE_SHADOW, within_s=120
         )
@@ -227,7 +238,7 @@ class Story:
 
     async def _reach(self, time_us: int) -> None:
         while self._now_us < time_us:
-            await asyncio.sleep(0.02)
+            await self._ticked.wait()
 
     async def _audit(self, services: Services, first_us: int, last_us: int) -> None:
         if last_us <= first_us:
@@ -237,10 +248,11 @@ class Story:
         self.told.skew[0] += audited
         self.told.skew[1] += different
 
-    async def _sample(self, services: Services, player: Player) -> None:
+    async def _sample(self, services: Services, player: Player, counts: TritonCounts) -> None:
         sampled_us = 0
         while True:
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.5)
+            await counts.look()
             if self._now_us - sampled_us < DAY_US:
                 continue
             sampled_us = self._now_us
@@ -282,6 +294,8 @@ class Story:
         if now_us == self._plan.start:
             self._begun = time.perf_counter()
         self._now_us = now_us
+        self._ticked.set()  # wakes those who wait now
+        self._ticked.clear()
 
     def _enter(self, stage: str) -> None:
         self._stage = stage
@@ -291,6 +305,11 @@ class Story:
         if event.name not in QUIET_EVENTS:
             when = f"{event.event_time:%Y-%m-%d}" if event.event_time else " " * 10
             self._screen.note(f"{when} {event.name} {told(event.message)}")
+
+
+def _text(time_us: int) -> str:
+    """Returns a time as RFC 3339."""
+    return datetime.fromtimestamp(time_us / 1e6, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _newest_loss(health: Any, version: int) -> float | None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc.aio
+import tritonclient.grpc.aio as triton
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from player import MODEL
+from tritonclient.utils import InferenceServerException
 
 from ciclo.cloudevents import decode
 from ciclo.features.v1 import feature_service_pb2 as features
@@ -134,6 +137,39 @@ class Services:
     async def history(self) -> Any:
         """Returns how far history is stored, and where."""
         return await self._features.GetHistoryStatus(features.GetHistoryStatusRequest(model=MODEL))
+
+
+class TritonCounts:
+    """Requests that the serving Triton counted, added up over its loads, which count anew.
+
+    Args:
+        address: Of its gRPC port.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.requests: Counter[int] = Counter()
+        self._client = triton.InferenceServerClient(address)
+        self._before: dict[int, int] = {}
+
+    async def __aenter__(self) -> Self:
+        """Connects with the first call."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Closes the connection."""
+        await self._client.close()
+
+    async def look(self) -> None:
+        """Adds what was counted since the last look; nothing while the model is not there."""
+        try:
+            found = await self._client.get_inference_statistics(MODEL)
+        except InferenceServerException:
+            return
+        now = {int(s.version): int(s.inference_stats.success.count) for s in found.model_stats}
+        for version, count in now.items():
+            before = self._before.get(version, 0)
+            self.requests[version] += count - before if count >= before else count
+        self._before = now
 
 
 class Watch:

@@ -26,7 +26,7 @@ class MonitoringApi(MonitoringServiceServicer):
         judged = model.judged
         drift = model.drift
         return pb.GetModelHealthResponse(
-            state=wire.to_state(self._monitor.statement(request.model), 0, wire.EPOCH),
+            state=wire.to_state(self._monitor.statement(request.model)),
             performance=_performance(model, model.performance) if model.performance else None,
             drift=_drift(model, drift) if drift else None,
             streams=wire.to_changes(_standing(drift)) if drift else (),
@@ -58,7 +58,7 @@ class MonitoringApi(MonitoringServiceServicer):
     ) -> pb.DismissEpisodeResponse:
         """Ends the open episode because a person says so."""
         statement = await self._monitor.dismiss(request.model, request.requested_by, request.reason)
-        return pb.DismissEpisodeResponse(state=wire.to_state(statement, 0, wire.EPOCH))
+        return pb.DismissEpisodeResponse(state=wire.to_state(statement))
 
 
 def _performance(model: ModelMonitor, test: PerformanceTest) -> pb.Evidence:

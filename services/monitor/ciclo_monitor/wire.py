@@ -214,10 +214,13 @@ def to_judged(model: str, judged: Judged) -> RolloutJudged:
     )
 
 
-def to_state(statement: Statement, generation: int, now: datetime) -> MonitoringState:
-    """Returns the published form of a statement."""
+def to_state(
+    statement: Statement, generation: int = 0, now: datetime | None = None
+) -> MonitoringState:
+    """Returns the published form of a statement; generation and time only where it is published."""
     state = MonitoringState(model=statement.model, generation=generation)
-    state.create_time.FromDatetime(now)
+    if now:
+        state.create_time.FromDatetime(now)
     if statement.watermark_us > UNKNOWN_US:
         state.watermark_time.CopyFrom(to_stamp(statement.watermark_us))
     if statement.version:

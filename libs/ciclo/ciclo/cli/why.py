@@ -15,6 +15,9 @@ from ciclo.cli.telling import told
 from ciclo.history import Cause, RecordedEvent, causes, read_events
 from ciclo.history import cycles as by_cycle
 
+PIPED_WIDTH = 1_000
+"""Characters of a line where the output is no terminal: nothing is cropped."""
+
 END = {
     "RolloutCompleted": "completed",
     "RolloutRolledBack": "rolled back",
@@ -48,7 +51,10 @@ def why(
         tree = Tree(f"[bold]cycle {name}[/bold] of {model}: {outcome(events)}")
         for cause in causes(events if judgements else _without_repeats(events)):
             _grow(tree, cause)
-        Console(soft_wrap=True).print(tree)
+        console = Console()
+        if not console.is_terminal:
+            console.width = PIPED_WIDTH
+        console.print(tree)
 
 
 def cycles(model: Model, state: StateDir = DEFAULT_STATE, as_json: AsJson = False) -> None:

@@ -45,6 +45,9 @@ _VARIANTS: Final = {
     "challenger": VARIANT_CHALLENGER,
     "pinned": VARIANT_PINNED,
 }
+_PREVIOUS: Final = "previous"
+"""Kept loaded with no weight: who names it is told that the version is pinned."""
+
 _VARIANT_NAMES: Final = {number: name for name, number in _VARIANTS.items()}
 _STAGES: Final = {
     STAGE_SHADOW: Stage.SHADOW,
@@ -190,7 +193,12 @@ def routes_applied(
         model=model,
         generation=generation,
         weights=[
-            Weight(version=s.version, variant=_VARIANTS[s.variant], weight=s.weight) for s in shares
+            Weight(
+                version=s.version,
+                variant=VARIANT_PINNED if s.variant == _PREVIOUS else _VARIANTS[s.variant],
+                weight=s.weight,
+            )
+            for s in shares
         ],
         table_digest=table_digest,
     )
