@@ -38,6 +38,9 @@ from ciclo_runtime.lifecycle import Background
 RANGE_BYTES: Final = 2**20
 """Greatest range. The longest line has about 700 KB: in base64, two payloads at capture's limit."""
 
+PLENTY_BYTES: Final = RANGE_BYTES // 4
+"""A range of at least this size is followed by the next at once: the shipper is behind."""
+
 BACKOFF: Final = Backoff(first=timedelta(milliseconds=100), cap=timedelta(seconds=5))
 """Waits while Kafka is away."""
 
@@ -80,7 +83,8 @@ class Shipper(Background):
         topic: Where it goes.
         catalog: Names versions.
         limits: Of the spool.
-        poll_interval: How often the spool is looked at when nothing is new.
+        poll_interval: How often the spool is looked at, unless there is plenty to ship: a range is
+            two transactions here and a message for every reader, so a trickle is gathered first.
         metrics: Counts.
         clock: Waits.
         rng: Jitter of the waits.
@@ -117,9 +121,9 @@ class Shipper(Background):
         failures = 0
         while True:
             try:
-                is_idle = not await self.step()
+                shipped_bytes = await self.step()
                 failures = 0
-                if is_idle:
+                if shipped_bytes < PLENTY_BYTES:
                     await self._clock.sleep(self._poll_interval)
             except Retry as error:
                 failures += 1
@@ -128,8 +132,8 @@ class Shipper(Background):
                 _log.warning("shipping_waits", error=str(error), attempt=failures)
                 await self._clock.sleep(BACKOFF.delay(failures, self._rng))
 
-    async def step(self) -> bool:
-        """Ships one range, if there is any; tells whether there was.
+    async def step(self) -> int:
+        """Ships one range, if there is any; returns its size in bytes.
 
         Raises:
             Retry: Kafka, the disk or the database is away. What was begun is finished by a later
@@ -149,8 +153,8 @@ class Shipper(Background):
             if content:
                 begun = await self._begin(segment, segment_id, next_byte, len(content))
                 await self._publish(begun, content, frozenset())
-                return True
-        return False
+                return len(content)
+        return 0
 
     async def _next_range(self, segment: Segment, start: int) -> bytes:
         """Returns whole lines; or, at the end of a closed file, the torn rest of it."""

@@ -49,6 +49,7 @@ def build(settings: Settings) -> Service:
         Blobs(settings.blob_url, home / "blobs"),
         SqliteJournal(database, clock),
         metrics=metrics,
+        clock=clock,
         most_rows=settings.most_rows,
     )
     worker = FaustWorker(

@@ -11,18 +11,23 @@ from ciclo.errors import Conflict, NotFound, Reject
 from ciclo.loop import Loop
 from ciclo_drift import DriftInputError
 from ciclo_monitor.domain.backtest import Replayed, replay
-from ciclo_monitor.domain.batches import UNKNOWN_US, Answers, Labels
+from ciclo_monitor.domain.batches import Answers, Labels
 from ciclo_monitor.domain.calendar import Calendar
 from ciclo_monitor.domain.findings import Finding
 from ciclo_monitor.domain.model import ModelMonitor, WatchPolicy
 from ciclo_monitor.domain.snapshots import freeze, thaw
 from ciclo_monitor.metrics import MonitorMetrics
 from ciclo_monitor.ports import Definitions, Journal, Registered, Registry, Statement
+from ciclo_runtime.clock import Clock
 
 _log = structlog.get_logger(__name__)
 
 EXTRA_KEPT = timedelta(days=7)
 """Event time for which rows are kept beyond the longest shadow: a cut lies before its rollout."""
+
+STATE_SECONDS = 0.25
+"""Least wall time between two statements that differ only in the watermark: each is a transaction
+here, and work for everybody who follows."""
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -44,6 +49,7 @@ class Monitor:
         definitions: Loops and bundles.
         journal: Memory and voice.
         metrics: Counts rows, shows evidence.
+        clock: Spaces statements of state.
         most_rows: Rows kept for a model.
     """
 
@@ -54,8 +60,11 @@ class Monitor:
         journal: Journal,
         *,
         metrics: MonitorMetrics,
+        clock: Clock,
         most_rows: int,
     ) -> None:
+        self._clock = clock
+        self._stated: dict[str, float] = {}
         self._registry = registry
         self._definitions = definitions
         self._journal = journal
@@ -212,12 +221,14 @@ class Monitor:
     ) -> None:
         async with self._turn:
             monitor = self._watched[model].monitor
-            hour_before = _hour(monitor)
+            before_us = monitor.watermark_us
             findings = fold(monitor)
             self._offsets[topic] = offset + 1
             await self._tell(model, findings)
-            is_later = _hour(monitor) > hour_before
-        if is_later or findings:
+            is_later = monitor.watermark_us > before_us
+        now = self._clock.monotonic()
+        if findings or (is_later and now - self._stated.get(model, -1e9) >= STATE_SECONDS):
+            self._stated[model] = now
             await self._journal.state(self.statement(model))
 
     async def _follow(self, model: str, registered: Registered) -> None:
@@ -299,7 +310,3 @@ def policy_of(loop: Loop, most_rows: int) -> WatchPolicy:
         alpha=1 - shadow.confidence,
         exposure_at_most=loop.rollout.canary.exposure_at_most,
     )
-
-
-def _hour(monitor: ModelMonitor) -> int:
-    return monitor.watermark_us // 3_600_000_000 if monitor.watermark_us > UNKNOWN_US else -1
