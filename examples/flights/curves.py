@@ -38,6 +38,8 @@ ROOM_FOR_NAME: Final = 0.2
 LINEAR_GAIN: Final = 0.02
 """Gains beyond it are drawn logarithmically: a bad challenger loses ten times what a good wins."""
 
+EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
 EVIDENCE_FLOOR: Final = 0.1
 """Evidence is often exactly 0, which a logarithmic axis cannot show."""
 
@@ -66,14 +68,14 @@ def draw_losses(axes: Axes, figures: Mapping[str, Any]) -> int:
         times, values = _with_gaps(sorted(points))
         style = "-" if served else (0, (3, 1.5))
         axes.plot(times, values, color=colour_of(version), linestyle=style, lw=1.6)
+    _span_time(axes, figures)
     low, high = axes.get_ylim()
     versions = sorted({version for version, _ in series})
     axes.set_ylim(low - (high - low) * 0.1 * len(versions), high)
     for place, version in enumerate(reversed(versions)):
         spans = {served: points for (of, served), points in series.items() if of == version}
-        _draw_spans(axes, version, spans, 0.05 + 0.075 * place, _span(figures))
+        _draw_spans(axes, version, spans, 0.05 + 0.075 * place)
     axes.set_ylabel("log loss")
-    _span_time(axes, figures)
     return stack(axes, [Label(m.time, m.text, INK) for m in moments(figures)])
 
 
@@ -189,21 +191,22 @@ def draw_drift(axes: Axes, figures: Mapping[str, Any]) -> int:
 def _draw_spans(
     axes: Axes,
     version: int,
-    spans: Mapping[bool, Sequence[tuple[datetime, float]]],
+    spans: Mapping[bool, Sequence[tuple[float, float]]],
     height: float,
-    played: tuple[datetime, datetime],
 ) -> None:
     """A line from the first day to the last on which a version answered, named where room is."""
     colour, place = colour_of(version), axes.get_xaxis_transform()
     for served, points in spans.items():
-        ends = [day_number(min(points)[0]), day_number(max(points)[0]) + 1]
+        ends = [min(points)[0], max(points)[0] + 1]
         style = "-" if served else (0, (1.5, 0.75))
         axes.plot(ends, [height] * 2, color=colour, linestyle=style, lw=3, transform=place)
-    times = [time for points in spans.values() for time, _ in points]
-    is_left = min(times) - played[0] > played[1] - max(times)
+    days = [day for points in spans.values() for day, _ in points]
+    first, last = min(days), max(days) + 1
+    start, end = axes.get_xlim()
+    is_left = first - start > end - last
     axes.annotate(
         f"version {version}",
-        (day_number(min(times)) if is_left else day_number(max(times)) + 1, height),
+        (first if is_left else last, height),
         (-5 if is_left else 5, 0),
         xycoords=place,
         textcoords="offset points",
@@ -238,16 +241,16 @@ def _changes(figures: Mapping[str, Any]) -> list[tuple[datetime, dict[str, float
     return [*changes, (max(end, changes[-1][0]), changes[-1][1])]
 
 
-def _with_gaps(points: Sequence[tuple[datetime, float]]) -> tuple[list[datetime], list[float]]:
+def _with_gaps(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
     """Days of one line, with a NaN where one or more are missing, so that no line bridges them."""
-    times, values = [points[0][0]], [points[0][1]]
-    for (before, _), (time, value) in pairwise(points):
-        if time - before > timedelta(days=1):
-            times.append(before + timedelta(days=1))
+    days, values = [points[0][0]], [points[0][1]]
+    for (before, _), (day, value) in pairwise(points):
+        if day - before > 1:
+            days.append(before + 1)
             values.append(math.nan)
-        times.append(time)
+        days.append(day)
         values.append(value)
-    return times, values
+    return days, values
 
 
 def _span(figures: Mapping[str, Any]) -> tuple[datetime, datetime]:
@@ -258,7 +261,7 @@ def _span(figures: Mapping[str, Any]) -> tuple[datetime, datetime]:
         for row in listed(figures, key)
         if (time := instant(row.get(name)))
     ]
-    start = instant(figures.get("event_start")) or min(recorded)
+    start = instant(figures.get("event_start")) or min(recorded, default=EPOCH)
     return start, instant(figures.get("event_end")) or max([start, *recorded])
 
 

@@ -51,7 +51,7 @@ async def play(plan: Plan, state: Path, to: Path, *, keep: bool) -> dict[str, An
         passed = all(check["passed"] for check in checks)
         figures = {"control": plan.control, "passed": passed, "checks": checks, **figures}
         _write(figures, to)
-        screen.summary(figures)
+        screen.summary(figures, to.with_suffix(".html"))
     return figures
 
 

@@ -30,6 +30,33 @@ def write_page(figures: Mapping[str, Any], to: Path) -> None:
     Raises:
         OSError: The file cannot be written.
     """
+    page = (
+        _environment()
+        .get_template(TEMPLATE)
+        .render(
+            title=_title(figures),
+            headline=headline(figures),
+            played=_played(figures),
+            passed=bool(figures.get("passed")),
+            cycles=cycles(figures),
+            plots=[
+                (plot, {name: Markup(svg) for name, svg in plot.svg.items()})
+                for plot in draw_plots(figures)
+            ],
+            colour_name=colour_name,
+            counts=_counts(figures),
+            failed=[check for check in listed(figures, "checks") if not check["passed"]],
+            **{
+                name: listed(figures, name)
+                for name in ("checks", "versions", "rollouts", "events", "failures")
+            },
+            tables=figures.get("tables") or {},
+        )
+    )
+    to.write_text(page, encoding="utf-8")
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -44,26 +71,7 @@ def write_page(figures: Mapping[str, Any], to: Path) -> None:
         "digest": lambda text: str(text or "").removeprefix("sha256:")[:12],
         "cut": lambda text: text if len(text) <= TEXT_LENGTH else text[: TEXT_LENGTH - 1] + "…",
     }
-    page = environment.get_template(TEMPLATE).render(
-        title=_title(figures),
-        headline=headline(figures),
-        played=_played(figures),
-        passed=bool(figures.get("passed")),
-        cycles=cycles(figures),
-        plots=[
-            (plot, {name: Markup(svg) for name, svg in plot.svg.items()})
-            for plot in draw_plots(figures)
-        ],
-        colour_name=colour_name,
-        counts=_counts(figures),
-        failed=[check for check in listed(figures, "checks") if not check["passed"]],
-        **{
-            name: listed(figures, name)
-            for name in ("checks", "versions", "rollouts", "events", "failures")
-        },
-        tables=figures.get("tables") or {},
-    )
-    to.write_text(page, encoding="utf-8")
+    return environment
 
 
 def _title(figures: Mapping[str, Any]) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from narrative import finite, headline, listed
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -18,6 +17,7 @@ from summary import NONE, figure, in_a_line, outcome_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from rich.console import RenderableType
@@ -81,6 +81,7 @@ class Screen:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._console = console or Console()
+        self._is_terminal = self._console.is_terminal and not self._console.is_dumb_terminal
         self._span_us = (start_us, end_us)
         self._clock = clock
         self._begun = clock()
@@ -91,7 +92,7 @@ class Screen:
 
     def __enter__(self) -> Self:
         """Opens the live panel where there is a terminal."""
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
+        if self._is_terminal:
             self._live = Live(
                 console=self._console,
                 get_renderable=self._panel,
@@ -117,6 +118,7 @@ class Screen:
     def show(self, view: View) -> None:
         """Shows how things stand: at once in a terminal, else at most a line in five seconds."""
         self._view = view
+        self._stage = view.stage or self._stage
         if self._live is None and self._seconds() - self._shown >= PLAIN_SECONDS:
             self._shown = self._seconds()
             self._say(Text(f"[{self._shown:5.1f} s] {_in_a_line(view)}"))
@@ -128,10 +130,9 @@ class Screen:
             figures: As the demo writes them; missing parts are told as none.
             page: Where the page of the run lies, if one was written.
         """
-        is_live = self._live is not None
         self._close()
         for title, columns, rows in outcome_tables(figures):
-            if is_live and rows:
+            if self._is_terminal and rows:
                 self._console.print(_table(title, columns, rows))
             else:
                 self._say(Text(f"{title}:{'' if rows else ' ' + NONE}", style="bold"))
@@ -160,21 +161,20 @@ class Screen:
         return self._clock() - self._begun
 
     def _panel(self) -> RenderableType:
-        view = self._view
+        title = Text(f"Ciclo, {self._seconds():.0f} s: {self._stage}", overflow="ellipsis")
+        if self._view is None:
+            return Panel(Text("starting"), title=title)
         grid = Table.grid(padding=(0, 2), expand=True)
         grid.add_column(style="dim", no_wrap=True)
         grid.add_column(ratio=1)
-        for name, value in _rows(view) if view else ():
-            grid.add_row(name, Text(value))
-        title = Text(f"Ciclo, {self._seconds():.0f} s: {self._stage}", overflow="ellipsis")
-        return Panel(Group(*self._bar(), grid) if view else Text("starting"), title=title)
-
-    def _bar(self) -> list[RenderableType]:
         start, end = self._span_us
-        if self._view is None or self._view.event_time is None or end <= start:
-            return []
-        done = self._view.event_time.astimezone(UTC).timestamp() * 1e6 - start
-        return [ProgressBar(total=end - start, completed=min(max(done, 0), end - start))]
+        if self._view.event_time is not None and end > start:
+            done = self._view.event_time.timestamp() * 1e6 - start
+            bar = ProgressBar(total=end - start, completed=min(max(done, 0), end - start))
+            grid.add_row("played", bar)
+        for name, value in _rows(self._view):
+            grid.add_row(name, Text(value))
+        return Panel(grid, title=title)
 
 
 def _rows(view: View) -> list[tuple[str, str]]:

@@ -57,7 +57,7 @@ class Plan:
 
     control: str = ""
     start: int = at("2013-05-15 08:00")
-    end: int = at("2013-08-27 08:00")
+    end: int = at("2013-09-05 08:00")
     first_cut: int = at("2013-04-08 00:00")
     backfill: int | None = at("2013-07-24 12:00")
     again: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from narrative import finite, listed
 
@@ -12,49 +12,34 @@ if TYPE_CHECKING:
 NONE: Final = "none"
 
 
-def outcome_tables(
-    figures: Mapping[str, Any],
-) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-    """Returns (title, columns, rows) of the checks, the versions and the rollouts."""
+class OutcomeTable(NamedTuple):
+    """One part of the outcome; every row is as long as the columns."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+def outcome_tables(figures: Mapping[str, Any]) -> list[OutcomeTable]:
+    """Returns the checks, the versions and the rollouts."""
     return [
-        (
+        OutcomeTable(
             "checks",
             ("", "check", "what was seen"),
             [
-                ("PASS" if check["passed"] else "FAIL", check["name"], str(check["detail"]))
+                ("PASS" if check["passed"] else "FAIL", str(check["name"]), str(check["detail"]))
                 for check in listed(figures, "checks")
             ],
         ),
-        (
+        OutcomeTable(
             "versions",
             ("version", "status", "learned until", "held out"),
-            [
-                (
-                    f"version {version['version']}",
-                    _word(version["status"]),
-                    str(version["newest_event_time"])[:10],
-                    ", ".join(
-                        f"{k} {figure(v, '.3f')}" for k, v in (version["metrics"] or {}).items()
-                    ),
-                )
-                for version in listed(figures, "versions")
-            ],
+            [_version(version) for version in listed(figures, "versions")],
         ),
-        (
+        OutcomeTable(
             "rollouts",
             ("rollout", "stage", "verdict", "gain", "evidence", "exposed", "end"),
-            [
-                (
-                    f"version {rollout['version']}",
-                    _word(rollout["stage"]),
-                    _word(rollout["verdict"]),
-                    _interval(rollout),
-                    f"{rollout['days']} days, {rollout['rows']} rows",
-                    f"{rollout['exposed_rows']} rows exposed",
-                    _word(rollout["end_reason"]),
-                )
-                for rollout in listed(figures, "rollouts")
-            ],
+            [_rollout(rollout) for rollout in listed(figures, "rollouts")],
         ),
     ]
 
@@ -65,8 +50,8 @@ def in_a_line(figures: Mapping[str, Any]) -> str:
     named = {
         "rows answered": figures.get("rows_answered"),
         "failed": figures.get("failed"),
-        "of callers' ids lost": figures.get("ids_lost"),
         "callers' ids": ids.get("callers"),
+        "of them lost": figures.get("ids_lost"),
         "labels joined": figures.get("labels_joined"),
         "audited rows differ": skew.get("rows_different"),
         "rows by the bad challenger": figures.get("rows_by_bad"),
@@ -86,11 +71,29 @@ def figure(value: object, spec: str) -> str:
     return NONE if number != number else format(number, spec)  # NaN
 
 
-def _interval(rollout: Mapping[str, Any]) -> str:
+def _version(version: Mapping[str, Any]) -> tuple[str, ...]:
+    metrics = (version["metrics"] or {}).items()
+    return (
+        f"version {version['version']}",
+        _word(version["status"]),
+        str(version["newest_event_time"])[:10],
+        ", ".join(f"{name} {figure(value, '.3f')}" for name, value in metrics),
+    )
+
+
+def _rollout(rollout: Mapping[str, Any]) -> tuple[str, ...]:
     gain, low, high = (
         figure(rollout[name], "+.4f") for name in ("mean_gain", "gain_low", "gain_high")
     )
-    return f"{gain} [{low}, {high}]"
+    return (
+        f"version {rollout['version']}",
+        _word(rollout["stage"]),
+        _word(rollout["verdict"]),
+        f"{gain} [{low}, {high}]",
+        f"{rollout['days']} days, {rollout['rows']} rows",
+        f"{rollout['exposed_rows']} rows exposed",
+        _word(rollout["end_reason"]),
+    )
 
 
 def _word(text: object) -> str:

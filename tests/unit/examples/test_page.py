@@ -20,6 +20,10 @@ NUMBERS = {
 BOOTSTRAP, EPISODE, MANUAL = "c-bootstrap", "c-episode", "c-manual"
 
 
+def midnight(month, day):
+    return datetime(2013, month, day, tzinfo=UTC)
+
+
 def at(month, day, hour=12):
     return datetime(2013, month, day, hour, tzinfo=UTC).isoformat()
 
@@ -31,29 +35,29 @@ def days(first, last):
 def losses():
     dice = random.Random(7)
     base = {
-        day: 0.40 + 0.12 * dice.random() + (0.16 if day >= datetime(2013, 6, 13, tzinfo=UTC) else 0)
+        day: 0.40 + 0.12 * dice.random() + (0.16 if day >= midnight(6, 13) else 0)
         for day in days(START.replace(hour=0), END.replace(hour=0) - timedelta(1))
     }
     spans = [
-        (1, True, datetime(2013, 5, 15), datetime(2013, 7, 20), lambda: 0.0),
-        (2, False, datetime(2013, 6, 20), datetime(2013, 7, 12), lambda: -0.04),
-        (2, True, datetime(2013, 7, 12), END, lambda: -0.04),
-        (3, False, datetime(2013, 7, 25), datetime(2013, 7, 31), lambda: 0.1 + 0.6 * dice.random()),
-        (3, True, datetime(2013, 8, 1), datetime(2013, 8, 7), lambda: 0.1 + 0.6 * dice.random()),
+        (1, True, midnight(5, 15), midnight(7, 20), lambda: 0.0),
+        (2, False, midnight(6, 20), midnight(7, 12), lambda: -0.04),
+        (2, True, midnight(7, 12), END, lambda: -0.04),
+        (3, False, midnight(7, 25), midnight(7, 31), lambda: 0.1 + 0.6 * dice.random()),
+        (3, True, midnight(8, 1), midnight(8, 7), lambda: 0.1 + 0.6 * dice.random()),
     ]
     return [
         {"day": f"{day:%Y-%m-%d}", "version": version, "served": served, "rows": 900,
          "loss": loss + shift() + 0.04 * dice.random(), "expected_loss": 0.42}
         for version, served, first, last, shift in spans
         for day, loss in base.items()
-        if first.replace(tzinfo=UTC) <= day < last.replace(tzinfo=UTC)
+        if first <= day < last
     ]  # fmt: skip
 
 
 def evidence():
     rows = []
     for n, day in enumerate(days(START, END)):
-        served = 1 if day < datetime(2013, 7, 20, tzinfo=UTC) else 2
+        served = 1 if day < midnight(7, 20) else 2
         grown = math.exp(max(0, n - 29) * 0.8) if served == 1 else 1.0 + (n % 5)
         rows.append(
             {"event_time": day.isoformat(), "performance": 0.0 if n < 2 else min(0.4 + grown, 4e3),
@@ -64,11 +68,11 @@ def evidence():
 
 def judgements():
     spans = [
-        ("r2", "shadow", 2, datetime(2013, 6, 21), 21, 0.041, "better"),
-        ("r2", "canary", 2, datetime(2013, 7, 13), 7, 0.036, "not worse"),
-        ("r2", "baking", 2, datetime(2013, 7, 21), 3, 0.038, "not worse"),
-        ("r3", "shadow", 3, datetime(2013, 7, 25), 6, -0.43, "worse"),
-        ("r4", "canary", 3, datetime(2013, 8, 1), 6, -0.38, "worse"),
+        ("r2", "shadow", 2, midnight(6, 21), 21, 0.041, "better"),
+        ("r2", "canary", 2, midnight(7, 13), 7, 0.036, "not worse"),
+        ("r2", "baking", 2, midnight(7, 21), 3, 0.038, "not worse"),
+        ("r3", "shadow", 3, midnight(7, 25), 6, -0.43, "worse"),
+        ("r4", "canary", 3, midnight(8, 1), 6, -0.38, "worse"),
     ]
     rows = []
     for rollout, stage, version, first, count, gain, verdict in spans:
@@ -76,7 +80,7 @@ def judgements():
             half = abs(gain) * (1.0 + 2.5 / n) if n < count else 0.9 * abs(gain)
             seen = gain * (1 + 0.3 * math.sin(n))
             rows.append(
-                {"event_time": (first + timedelta(n)).isoformat() + "Z", "rollout_id": rollout,
+                {"event_time": (first + timedelta(n)).isoformat(), "rollout_id": rollout,
                  "stage": stage, "version": version, "days": n, "mean_gain": seen,
                  "gain_low": seen - half if n > 1 else -math.inf, "gain_high": seen + half,
                  "verdict": verdict if n == count else "undecided"}

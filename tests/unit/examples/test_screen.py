@@ -115,13 +115,15 @@ def test_a_plain_line_of_progress_tells_how_things_stand(plain, clock):
 def test_a_terminal_shows_a_panel_with_notes_above_it(clock):
     console = terminal()
     with Screen(console, start_us=START_US, end_us=END_US, clock=clock) as screen:
-        screen.stage("traffic")
-        screen.show(a_view())
+        screen.stage("bootstrap")
+        screen.show(a_view(stage="traffic"))
         screen.note("2013-06-19 PerformanceDegraded")
 
     text = console.export_text()
     assert "2013-06-19 PerformanceDegraded" in text
     assert "Ciclo, 0 s: traffic" in text
+    for row in ("2013-06-19 12:00, 1.01 days/s", "35,120 rows, 0 failed", "champion 0.583"):
+        assert row in text
     assert "########## 342.1 of 120" in text
     assert "version 1 95%, version 2 5%" in text
     assert "━" in text, "the bar of event time"
@@ -196,7 +198,17 @@ def test_the_summary_in_a_terminal_is_tables_after_the_panel_is_gone(clock):
     assert "no request failed" in text
     assert "0 of [bold]86897[/bold]" in text
     assert "rolled back" in text
+    assert "┃" in text
     assert text.rstrip().endswith("PASS: 1 of 1 checks")
+
+
+def test_the_summary_may_come_after_the_screen_is_closed(clock):
+    console = terminal(120)
+    with Screen(console, clock=clock) as screen:
+        screen.stage("traffic")
+    screen.summary(FIGURES)
+
+    assert "┃" in console.export_text()
 
 
 def test_a_summary_without_figures_says_none_and_fails(plain, clock):
@@ -216,5 +228,6 @@ def test_a_screen_closes_when_the_run_breaks(clock):
             screen.show(a_view())
             raise TimeoutError
 
-    pytest.raises(TimeoutError, run)
+    with pytest.raises(TimeoutError):
+        run()
     assert "\x1b[?25h" in console.file.getvalue(), "the cursor is back"

@@ -21,7 +21,7 @@ class Cancellation(Recipe):
     seed = 1
 
     def transform(self, spec: Spec) -> torch.nn.Module:
-        """Made from the inputs that loop.yaml and features.py declare; exported with the network."""
+        """From the declared inputs to numbers; exported together with the network."""
         return spec.tabular(numeric="standardise", missing="median+flag", categorical="embed")
 
     def build(self, width: int) -> torch.nn.Module:
