@@ -97,7 +97,7 @@ def _story(f: dict[str, Any]) -> list[Check]:
         _happened("what moved was told", drift),
         Check(
             "the loop retrained by itself, because of that",
-            bool(trained) and _cause_of(trained) in {_id_of(alarm), _id_of(drift)} - {""},
+            trained is not None and _cause_of(trained) in {_id_of(alarm), _id_of(drift)} - {""},
             trained["told"] if trained else "no such run",
         ),
         Check(
@@ -109,7 +109,7 @@ def _story(f: dict[str, Any]) -> list[Check]:
         _happened("version 2 was promoted and stayed", completed),
         Check(
             "the shadow stopped the bad challenger, which answered nobody",
-            bool(stopped) and not int(stopped["message"].get("exposed_rows", 0)),
+            stopped is not None and not int(stopped["message"].get("exposed_rows", 0)),
             stopped["told"] if stopped else "it was not stopped",
         ),
         Check(
