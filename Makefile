@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(shell command -v python3.11 python3))
 UV := build/tools/bin/uv
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard libs/*) $(wildcard services/*) deploy/local
-PROTOS = $(shell cd protos && find . -name '*.proto' | sort)
+PROTOS := $(shell cd protos && find ciclo -name '*.proto' | sort)
 
 help: ## Print this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,27 +18,27 @@ build/tools/bin/uv:
 
 build/stamps/venv: requirements.lock build/tools/bin/uv $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
 	@echo "setup 1/3: Python packages into .venv"
-	$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	$(UV) pip sync --quiet --compile-bytecode --python .venv requirements.lock
-	$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation $(addprefix -e ,$(DISTRIBUTIONS))
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	@$(UV) pip sync --quiet --compile-bytecode --python .venv requirements.lock
+	@$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation $(addprefix -e ,$(DISTRIBUTIONS))
 	@mkdir -p build/stamps && touch $@
 
 build/stamps/protos: build/stamps/venv $(addprefix protos/,$(PROTOS))
 	@echo "setup 2/3: contracts from protos/"
-	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=libs/ciclo --grpc_python_out=libs/ciclo \
+	@$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=libs/ciclo --grpc_python_out=libs/ciclo \
 	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=quiet:libs/ciclo \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:libs/ciclo $(PROTOS)
 	@touch $@
 
 build/stamps/stack: build/stamps/venv $(wildcard deploy/triton/requirements.lock) $(wildcard deploy/local/ciclo_local/kafka-jars.sha256)
 	@echo "setup 3/3: Kafka and Triton into build/stack"
-	$(BIN)/python -m ciclo_local.install
+	@$(BIN)/python -m ciclo_local.install
 	@touch $@
 
 protos: build/stamps/protos ## Generate code from protos/
 
 lock: build/tools/bin/uv ## Resolve requirements.lock anew
-	$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
+	@$(UV) pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  $(addsuffix /pyproject.toml,$(DISTRIBUTIONS)) --extra train requirements-dev.in \
 	  $(foreach p,$(DISTRIBUTIONS),--no-emit-package $$(sed -n 's/^name = "\(.*\)"/\1/p' $(p)/pyproject.toml)) -o requirements.lock
 
