@@ -56,6 +56,9 @@ test: setup ## Test everything but the long suites
 demo: setup ## Play a year of flights and watch the loop close
 	$(BIN)/ciclo demo
 
+test-chaos: setup ## Kill every part at named moments: the loop still closes
+	$(BIN)/pytest tests/chaos
+
 test-long: setup ## Play the demo's controls: nothing is retrained or promoted that should not be
 	set -e; for control in permuted no-labels equal; do $(BIN)/ciclo demo --control $$control; done
 
@@ -65,4 +68,4 @@ study: build/stamps/protos ## Show offline what the flights of 2013 hold
 clean: ## Remove what tests and the demo leave; keep what `make setup` installed
 	rm -rf build/study build/demo* build/flights .ciclo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.PHONY: help setup protos lock lint test demo test-long study clean
+.PHONY: help setup protos lock lint test demo test-chaos test-long study clean

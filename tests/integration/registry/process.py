@@ -75,6 +75,7 @@ def put_bundle(store: BlobStore, folder: Path, seed: int, *, compared: bool) -> 
                 "evidence/parity.npz",
                 "model.onnx",
                 "reference/blocks.json",
+                "reference/streams.bin",
                 "weights.safetensors",
             ],
             b"nothing that the registry opens",

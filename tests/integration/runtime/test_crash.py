@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections import defaultdict
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from tests.integration.runtime.conftest import Broker, LedgerProcess
@@ -46,6 +47,13 @@ async def test_a_crash_at_any_point_loses_no_event_and_repeats_no_effect(
     if point is RuntimeCrash.OUTBOX_AFTER_SEND:
         assert any(len(same) > 1 for same in answers.values()), "what was not marked is sent again"
 
+    def handles_sigterm() -> None:
+        # Where the crash came after everything was done, it may still be importing.
+        status = Path(f"/proc/{restarted.pid}/status").read_text()
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+        assert int(caught.split()[1], 16) & 1 << (signal.SIGTERM - 1)
+
+    await eventually(handles_sigterm, timedelta(seconds=20))
     restarted.terminate()
     await asyncio.to_thread(restarted.join, 20)
     assert restarted.exitcode == 0
