@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton
 from tests.e2e.conftest import System
-from tests.e2e.test_own_loop import LEAST_DAYS, MODEL, MORE_DAYS, MOST_DAYS, _is_under_way
+from tests.e2e.story import LEAST_DAYS, MODEL, MORE_DAYS, MOST_DAYS, is_under_way
 from typer.testing import CliRunner
 
 from ciclo.cli import app
@@ -134,7 +134,9 @@ async def ask_by_tensor(system: System, chaos: Chaos) -> None:
         ]
         while True:
             try:
-                await client.infer(MODEL, tensors, client_timeout=2.0)
+                # In the time that the model lives in: before the first day that is played.
+                headers = {"x-ciclo-event-time": "2024-01-01T00:00:00Z"}
+                await client.infer(MODEL, tensors, client_timeout=2.0, headers=headers)
                 answered = True
             except triton.InferenceServerException:
                 answered = False
@@ -177,7 +179,7 @@ async def chaos(system: System, tmp_path_factory) -> Chaos:
             found.player += await play(system, script, day, days)
             day += days
             await asyncio.sleep(5.0)
-            if all(moment.is_over for moment in plan) and not _is_under_way(stub):
+            if all(moment.is_over for moment in plan) and not is_under_way(stub):
                 break
     for helper in helpers:
         helper.cancel()

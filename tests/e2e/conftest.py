@@ -1,5 +1,6 @@
 """A whole system: all nine programs, driven by commands as a user would, nothing reached into."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,9 +10,14 @@ from pathlib import Path
 
 import grpc
 import pytest
+from tests.e2e.story import LEAST_DAYS, MODEL, MORE_DAYS, MOST_DAYS, Told, is_under_way
 from tests.support.stack import temporary_stack
+from typer.testing import CliRunner
 
+from ciclo.cli import app
 from ciclo.cli.connection import Connection, connect
+from ciclo.history import read_events
+from ciclo.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
 
 
 @dataclass(frozen=True)
@@ -67,3 +73,32 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     with temporary_stack(tmp_path_factory.mktemp("system")) as stack:
         stack.start()
         yield System(stack.state)
+
+
+@pytest.fixture(scope="session")
+def stub(system: System):
+    with system.channel("registry") as channel:
+        yield RegistryServiceStub(channel)
+
+
+@pytest.fixture(scope="session")
+async def told(system: System, stub: RegistryServiceStub, tmp_path_factory) -> Told:
+    """Does what the loop's README says, word by word."""
+    folder = tmp_path_factory.mktemp("loops") / MODEL
+    play = str(folder / "play.py")
+    assert CliRunner().invoke(app, ["init", str(folder)]).exit_code == 0
+    await asyncio.to_thread(system.ciclo, "apply", str(folder))
+    await asyncio.to_thread(system.python, play, "history")
+    await asyncio.to_thread(system.ciclo, "train", MODEL, "--as-of", "2024-01-01")
+    said = await asyncio.to_thread(_play, system, play, 0, LEAST_DAYS)
+    days = LEAST_DAYS
+    while days < MOST_DAYS and is_under_way(stub):
+        said += await asyncio.to_thread(_play, system, play, days, MORE_DAYS)
+        days += MORE_DAYS
+    connection = system.connection
+    events = await read_events(connection.addresses["kafka"], connection.env)
+    return Told(said, days, [event for event in events if event.envelope.subject == MODEL])
+
+
+def _play(system: System, play: str, first_day: int, days: int) -> str:
+    return system.python(play, "play", "--first-day", str(first_day), "--days", str(days))

@@ -1,29 +1,15 @@
 """What `ciclo init` writes closes its loop unchanged: degraded, retrained, judged, promoted."""
 
-import asyncio
 import re
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 
-import pytest
 from tests.e2e.conftest import System
-from typer.testing import CliRunner
+from tests.e2e.story import CHANGE, MODEL, START, Told
 
-from ciclo.cli import app
-from ciclo.events.v1.rollout_judged_pb2 import STAGE_COMPLETED
 from ciclo.events.v1.training_started_pb2 import TRIGGER_DEGRADED, TRIGGER_MANUAL
 from ciclo.features.v1 import feature_service_pb2 as features
 from ciclo.features.v1.feature_service_pb2_grpc import FeatureServiceStub
-from ciclo.history import RecordedEvent, read_events
 from ciclo.registry.v1 import registry_service_pb2 as registry
-from ciclo.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
-
-MODEL = "churn"
-LEAST_DAYS, MORE_DAYS, MOST_DAYS = 45, 5, 70
-"""On a busy machine training takes more event days: it is played on until the rollout is over."""
-
-START = datetime(2024, 1, 1, tzinfo=UTC)
-CHANGE = START + timedelta(days=20)
 
 STORY = (
     "PerformanceDegraded",
@@ -37,58 +23,6 @@ STORY = (
     "RolloutCompleted",
 )
 """What the cycle consists of, in the order in which each of it happens first."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """What a player said, and what was recorded."""
-
-    player: str
-    days: int
-    events: list[RecordedEvent]
-
-    def named(self, name: str) -> list[RecordedEvent]:
-        return [event for event in self.events if event.name == name]
-
-    @property
-    def cycle(self) -> list[RecordedEvent]:
-        """The events of the cycle that degraded performance opened."""
-        opened = self.named("PerformanceDegraded")[0].envelope.correlation_id
-        return [event for event in self.events if event.envelope.correlation_id == opened]
-
-
-@pytest.fixture(scope="module")
-def stub(system: System):
-    with system.channel("registry") as channel:
-        yield RegistryServiceStub(channel)
-
-
-@pytest.fixture(scope="module")
-async def told(system: System, stub: RegistryServiceStub, tmp_path_factory) -> Told:
-    """Does what the loop's README says, word by word."""
-    folder = tmp_path_factory.mktemp("loops") / MODEL
-    play = str(folder / "play.py")
-    assert CliRunner().invoke(app, ["init", str(folder)]).exit_code == 0
-    await asyncio.to_thread(system.ciclo, "apply", str(folder))
-    await asyncio.to_thread(system.python, play, "history")
-    await asyncio.to_thread(system.ciclo, "train", MODEL, "--as-of", "2024-01-01")
-    said = await asyncio.to_thread(_play, system, play, 0, LEAST_DAYS)
-    days = LEAST_DAYS
-    while days < MOST_DAYS and _is_under_way(stub):
-        said += await asyncio.to_thread(_play, system, play, days, MORE_DAYS)
-        days += MORE_DAYS
-    connection = system.connection
-    events = await read_events(connection.addresses["kafka"], connection.env)
-    return Told(said, days, [event for event in events if event.envelope.subject == MODEL])
-
-
-def _play(system: System, play: str, first_day: int, days: int) -> str:
-    return system.python(play, "play", "--first-day", str(first_day), "--days", str(days))
-
-
-def _is_under_way(stub: RegistryServiceStub) -> bool:
-    rollouts = stub.ListRollouts(registry.ListRolloutsRequest(model=MODEL)).rollouts
-    return [r.rollout.stage for r in rollouts] != [STAGE_COMPLETED]
 
 
 def test_no_request_failed(told: Told):
