@@ -7,11 +7,12 @@ import asyncio
 import json
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from checks import check_all
-from figures import collect, open_tables, read_served
+from figures import collect, ids_at_rest, open_tables, read_served
 from page import write_page
 from screen import Screen
 from story import CONTROLS, Plan, Story
@@ -66,9 +67,9 @@ async def _settle(system: System, services: Services, callers: set[str]) -> None
     until = time.perf_counter() + SETTLE_SECONDS
     while time.perf_counter() < until:
         served = await read_served(system)
-        tables = open_tables(dict((await services.history()).table_urls))
-        at_rest = tables.sql("select count(distinct prediction_id) from predictions").fetchall()
-        if callers <= served.ids and at_rest[0][0] >= len(callers):
+        with closing(open_tables(dict((await services.history()).table_urls))) as tables:
+            at_rest = ids_at_rest(tables)
+        if callers <= served.ids & at_rest:
             return
         await asyncio.sleep(1.0)
 

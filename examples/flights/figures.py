@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -87,9 +88,9 @@ async def collect(system: System, services: Services, played: Played, said: Told
     """Returns all figures but the checks; see `ciclo demo --json` in the README."""
     served = await read_served(system)
     history = await services.history()
-    tables = open_tables(dict(history.table_urls))
-    at_rest = ids_at_rest(tables)
-    joined, never = label_counts(tables)
+    with closing(open_tables(dict(history.table_urls))) as tables:
+        at_rest = ids_at_rest(tables)
+        joined, never = label_counts(tables)
     events = await read_events(system.addresses["kafka"], system.env, CONTROL_TOPICS)
     callers = {call.caller_id for call in played.calls}
     return {
