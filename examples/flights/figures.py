@@ -64,7 +64,10 @@ def open_tables(urls: dict[str, str]) -> duckdb.DuckDBPyConnection:
     """Returns DuckDB with the Delta tables as views by name."""
     tables = duckdb.connect()
     for name in ("predictions", "labels"):
-        tables.register(name, DeltaTable(urls[name]).to_pyarrow_dataset())
+        if name in urls:
+            tables.register(name, DeltaTable(urls[name]).to_pyarrow_dataset())
+        else:  # nothing was ever stored
+            tables.execute(f"create table {name} (row_key varchar)")
     return tables
 
 
