@@ -28,6 +28,9 @@ from ciclo.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
 PAUSE_S = 4.0
 """Between two kills of one moment: a program has come back, the next is hit while it catches up."""
 
+SHADOW_LIMIT = "at_most: 20d"
+"""What the loop that `ciclo init` writes allows."""
+
 DATA_PLANE = ("envoy", "triton-serving")
 """Without these nobody can answer by tensor; without anything else everybody can."""
 
@@ -162,6 +165,10 @@ async def chaos(system: System, tmp_path_factory) -> Chaos:
     folder = tmp_path_factory.mktemp("loops") / MODEL
     script, found = folder / "play.py", Chaos()
     assert CliRunner().invoke(app, ["init", str(folder)]).exit_code == 0
+    # At a day a second an outage of seconds is many days: a policy in days must allow for it.
+    loop = (folder / "loop.yaml").read_text()
+    assert SHADOW_LIMIT in loop
+    (folder / "loop.yaml").write_text(loop.replace(SHADOW_LIMIT, "at_most: 80d"))
     await asyncio.to_thread(system.ciclo, "apply", str(folder))
     await asyncio.to_thread(system.python, str(script), "history")
     await asyncio.to_thread(system.ciclo, "train", MODEL, "--as-of", "2024-01-01")

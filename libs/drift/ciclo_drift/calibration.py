@@ -26,6 +26,10 @@ reference fits into it: a reference of 90 days holds no day that comes once a ye
 SEGMENTS = 64
 """Resampled histories of which the largest evidence is taken."""
 
+LARGEST_LOG = 700.0
+"""Evidence beyond e^700 has no double: such a threshold is never reached, and the certificate says
+that the reference promises nothing."""
+
 FEW_SEGMENTS = 16
 """The same where the budget cannot be promised anyway: the threshold is then an indication."""
 
@@ -183,7 +187,7 @@ def calibrate(
     aims = [CAUTION * budget * max(1.0, budget / len(codes)) for budget in budgets_rows]
     spans = [aim / (length * mean_rows) for aim in aims]
     return [
-        max(math.exp(place + scale * math.log(span)), NUMERIC_SLACK * budget)
+        max(math.exp(min(place + scale * math.log(span), LARGEST_LOG)), NUMERIC_SLACK * budget)
         for span, budget in zip(spans, budgets_rows, strict=True)
     ]
 
