@@ -71,9 +71,9 @@ CONTROLS: Final = {
     "no-labels": Plan("no-labels", end=at("2013-07-10 08:00"), backfill=None),
     "equal": Plan(
         "equal",
-        end=at("2013-07-20 08:00"),
+        end=at("2013-06-18 08:00"),  # before the world moves, when newer data would be better
         backfill=None,
-        again=at("2013-06-01 12:00"),
+        again=at("2013-05-16 12:00"),
     ),
 }
 """What each control plays."""
@@ -234,7 +234,9 @@ class Story:
         """Somebody trains the same recipe from another seed: neither better nor worse."""
         await self._reach(self._plan.again or 0)
         self._enter("an equal challenger: another seed on the same data")
-        await self._system.command("train", MODEL, "--recipe", "recipe.py:FlightDelayAgain")
+        cut = _text(self._plan.first_cut)
+        again = ("--recipe", "recipe.py:FlightDelayAgain", "--as-of", cut)
+        await self._system.command("train", MODEL, *again)
 
     async def _reach(self, time_us: int) -> None:
         while self._now_us < time_us:
