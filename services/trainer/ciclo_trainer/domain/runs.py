@@ -58,18 +58,18 @@ class Run:
     run_id: str
     model: str
     cycle_id: str
-    cause_event_id: str
     trigger: Trigger
-    episode_id: str
-    request_id: str
-    requested_by: str
     as_of: datetime
     loop_digest: str
-    recipe: str
-    seed: int | None
-    state: RunState
     started_event_id: str
     create_time: datetime
+    cause_event_id: str = ""
+    episode_id: str = ""
+    request_id: str = ""
+    requested_by: str = ""
+    recipe: str = ""
+    seed: int | None = None
+    state: RunState = RunState.CUTTING
     dataset_digest: str = ""
     bundle_digest: str = ""
     attempts: int = 0
