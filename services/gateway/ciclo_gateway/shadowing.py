@@ -1,7 +1,8 @@
 """The shadow worker: asks a rollout's other version what callers asked, a moment or a day later.
 
-It reads captured requests from the topic, from its beginning, and keeps its place with the answers
-it publishes. It asks a Triton of its own: it can neither slow nor fail what serves.
+It reads captured requests from the topic, from the time on that the rollout names, and keeps its
+place with the answers it publishes. It asks a Triton of its own: it can neither slow nor fail what
+serves.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import structlog
 
 from ciclo.errors import Reject, Retry
 from ciclo_gateway.catalog import Catalog
-from ciclo_gateway.domain.desired import Desired, Placement
+from ciclo_gateway.domain.desired import Desired, Placement, Rollout
 from ciclo_gateway.domain.packing import Answer, Version
 from ciclo_gateway.domain.shadow import Record, chunks, requests_to_ask, version_to_ask
 from ciclo_gateway.domain.tensors import Tensor
@@ -99,20 +100,20 @@ class ShadowWorker(Background):
 
     async def follow(self, model: str, rollout_id: str) -> None:
         """Asks what was asked of a model again, until its rollout ends."""
-        offsets = await self._book.offsets(rollout_id)
-        _log.info("shadow_follows", model=model, rollout=rollout_id, offsets=dict(offsets))
         try:
+            _, rollout = self._under_way(model, rollout_id)
+            offsets = await self._book.offsets(rollout_id, model, rollout.shadow_since_us)
+            _log.info("shadow_follows", model=model, rollout=rollout_id, offsets=dict(offsets))
             async for records, next_offsets in self._replay.batches(offsets):
-                desired = self._rollout(model, rollout_id)
+                self._under_way(model, rollout_id)
                 answers = [
                     answer
                     for record in records
                     if record.version.model == model
                     for answer in await self._again(record, model, rollout_id)
                 ]
-                cycle_id = desired.rollout.cycle_id if desired.rollout else ""
                 if next_offsets:
-                    await self._store(rollout_id, next_offsets, answers, cycle_id)
+                    await self._store(rollout_id, next_offsets, answers, rollout.cycle_id)
         except _Over:
             _log.info("shadow_ends", model=model, rollout=rollout_id)
 
@@ -120,20 +121,18 @@ class ShadowWorker(Background):
         """Asks what a batch holds again, until it is answered or the rollout ends."""
         attempt = 0
         while True:
-            desired = self._rollout(model, rollout_id)
+            desired, rollout = self._under_way(model, rollout_id)
             asked = version_to_ask(record, desired)
             if asked is None:
                 return []
             try:
-                return await self._ask(record, desired, asked)
+                return await self._ask(record, rollout, asked)
             except Retry as error:
                 attempt += 1
                 _log.warning("shadow_waits", model=model, error=error.message, attempt=attempt)
                 await self._clock.sleep(BACKOFF.delay(attempt, self._rng))
 
-    async def _ask(self, record: Record, desired: Desired, asked: Version) -> list[ShadowAnswers]:
-        rollout = desired.rollout
-        assert rollout is not None
+    async def _ask(self, record: Record, rollout: Rollout, asked: Version) -> list[ShadowAnswers]:
         chosen = requests_to_ask(record, rollout.shadow_since_us)
         if not chosen:
             return []
@@ -218,8 +217,8 @@ class ShadowWorker(Background):
         if start > now:
             await self._clock.sleep(timedelta(seconds=start - now))
 
-    def _rollout(self, model: str, rollout_id: str) -> Desired:
+    def _under_way(self, model: str, rollout_id: str) -> tuple[Desired, Rollout]:
         desired = self._catalog.desired.get(model)
         if desired is None or desired.rollout is None or desired.rollout.id != rollout_id:
             raise _Over
-        return desired
+        return desired, desired.rollout

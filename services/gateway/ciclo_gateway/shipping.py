@@ -7,7 +7,7 @@ makes the same events of the same bytes, asks the topic which of them arrived, a
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum, unique
@@ -189,22 +189,22 @@ class Shipper(Background):
                 return
         _log.error("spool_segment_gone", segment=begun.name, start=begun.start, end=begun.end)
         lost = Loss("-", "UNREADABLE_RECORD", 1, f"{begun.name}:{begun.start}-{begun.end}")
-        await self._ledger.end(begun, [lost])
+        await self._ledger.end(begun, [lost], {})
 
     async def _publish(self, begun: Range, content: bytes, arrived: frozenset[str]) -> None:
-        outgoing, losses, answers = await asyncio.to_thread(self._events_of, begun, content)
+        outgoing, losses = await asyncio.to_thread(self._events_of, begun, content)
         missing = [event for event in outgoing if event.id not in arrived]
         if missing:
             self._topic_end = await self._topic.send(missing)
         crash_point(ShippingCrash.AFTER_SEND)
-        await self._ledger.end(begun, losses)
+        await self._ledger.end(begun, losses, _newest(outgoing))
         self._is_in_doubt = False
         crash_point(ShippingCrash.AFTER_END)
-        self._metrics.answers_shipped.inc(answers)
+        self._metrics.answers_shipped.inc(sum(len(e.message.prediction_ids) for e in outgoing))
         for loss in losses:
             self._metrics.answers_lost.labels(loss.reason).inc(loss.count)
 
-    def _events_of(self, begun: Range, content: bytes) -> tuple[list[Outgoing], list[Loss], int]:
+    def _events_of(self, begun: Range, content: bytes) -> tuple[list[Outgoing], list[Loss]]:
         """Returns what a range becomes: the same for the same range."""
         answers: list[tuple[Version, str, Answer]] = []
         lost: Counter[tuple[str, str]] = Counter()
@@ -228,7 +228,7 @@ class Shipper(Background):
             batch_id = f"{place}/{number}"
             message = events.predictions_served(batch_id, version, variant, batch.answers)
             outgoing.append(Outgoing(batch_id, version.model, begun.begin_time, message))
-        return outgoing, _losses(lost, place), len(answers)
+        return outgoing, _losses(lost, place)
 
     async def _keep_within_limits(self) -> tuple[list[Segment], Positions]:
         """Rotates what is too long, deletes what is shipped and too much, drops what is too much.
@@ -287,6 +287,14 @@ class Shipper(Background):
 
 def _losses(lost: Counter[tuple[str, str]], place: str) -> list[Loss]:
     return [Loss(model, reason, count, place) for (model, reason), count in sorted(lost.items())]
+
+
+def _newest(outgoing: Sequence[Outgoing]) -> dict[str, int]:
+    """Returns the greatest event time of each model. Microseconds."""
+    newest: dict[str, int] = {}
+    for event in outgoing:
+        newest[event.model] = max(newest.get(event.model, 0), *event.message.event_time_us)
+    return newest
 
 
 def _is_renamed(segment: Segment) -> bool:

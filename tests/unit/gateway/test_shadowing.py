@@ -52,7 +52,7 @@ class Book:
     answers: list[ShadowAnswers] = field(default_factory=list)
     place: dict[int, int] = field(default_factory=dict)
 
-    async def offsets(self, rollout_id: str) -> Offsets:
+    async def offsets(self, rollout_id: str, model: str, since_us: int) -> Offsets:
         return dict(self.place)
 
     async def store(

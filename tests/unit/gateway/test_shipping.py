@@ -1,7 +1,7 @@
 """Whatever fails and whenever the process dies: each captured call is published once."""
 
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -12,7 +12,9 @@ from tests.unit.gateway.fakes import FakeSpool, FakeTopic, memory
 
 from ciclo.errors import Retry
 from ciclo.events.v1.predictions_lost_pb2 import PredictionsLost
+from ciclo_gateway.adapters.replay import SqliteShadowBook
 from ciclo_gateway.adapters.shipping_ledger import SqliteShippingLedger
+from ciclo_gateway.adapters.tables import HOUR_US
 from ciclo_gateway.catalog import Catalog
 from ciclo_gateway.metrics import GatewayMetrics
 from ciclo_gateway.ports.shipping import Loss, Range
@@ -26,8 +28,8 @@ FILE = "serve-0000000000000001.log"
 GENEROUS = SpoolLimits(segment_bytes=10**9, total_bytes=10**9)
 
 
-def line(number: int, model: str = "m") -> bytes:
-    return f"1 id-{number} 5 5 200 0 - 1 {model} 1 champion - - 9 9 - - .\n".encode()
+def line(number: int, model: str = "m", event_time_us: int | str = "-") -> bytes:
+    return f"1 id-{number} 5 5 200 0 - 1 {model} 1 champion - {event_time_us} 9 9 - - .\n".encode()
 
 
 def shipper(
@@ -74,8 +76,8 @@ class Mortal(SqliteShippingLedger):
     ) -> Range:
         return await self._mortal(super().begin(segment_id, name, start, end, topic_offset))
 
-    async def end(self, done: Range, losses: Sequence[Loss]) -> None:
-        await self._mortal(super().end(done, losses))
+    async def end(self, done: Range, losses: Sequence[Loss], newest: Mapping[str, int]) -> None:
+        await self._mortal(super().end(done, losses, newest))
 
     async def _mortal(self, write: Coroutine[Any, Any, T]) -> T:
         self.writes += 1
@@ -124,6 +126,27 @@ async def test_every_call_is_published_once_whatever_dies(
     ids = [event.id for event in topic.events]
     assert len(set(ids)) == len(ids)
     assert await lost(database) == []
+    await database.stop()
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("mn"), st.integers(0, 9)), max_size=12), st.integers(0, 9)
+)
+async def test_a_shadow_begins_before_all_that_it_asks_and_not_at_the_beginning(
+    calls: list[tuple[str, int]], since_hours: int
+) -> None:
+    database = memory()
+    await database.start()
+    spool, topic = FakeSpool(), FakeTopic()
+    ship = shipper(database, spool, topic)
+    for number, (model, hours) in enumerate(calls):
+        spool.write(FILE, line(number, model, hours * HOUR_US + number))
+        await ship.step()
+    found = await SqliteShadowBook(database).offsets("r", "m", since_hours * HOUR_US)
+    start = found.get(0, 0)
+    wanted = [n for n, (model, hours) in enumerate(calls) if model == "m" and hours >= since_hours]
+    assert start == wanted[0] if wanted else start <= len(calls)
     await database.stop()
 
 

@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator, Sequence
 
 from aiokafka import TopicPartition
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert
 
 from ciclo.topics import PREDICTIONS
-from ciclo_gateway.adapters.tables import SHADOW
+from ciclo_gateway.adapters.tables import EVENT_HOUR, HOUR_US, SHADOW
 from ciclo_gateway.domain.shadow import Record
 from ciclo_gateway.ports.shadowing import Offsets, ShadowAnswers
 from ciclo_gateway.wire import events
@@ -50,16 +50,21 @@ class SqliteShadowBook:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def offsets(self, rollout_id: str) -> Offsets:
-        """Returns where to go on; empty for the beginning."""
-        return await self._database.read(
-            lambda connection: {
-                row.partition: row.next_offset
-                for row in connection.execute(
-                    select(SHADOW).where(SHADOW.c.rollout_id == rollout_id)
-                )
-            }
-        )
+    async def offsets(self, rollout_id: str, model: str, since_us: int) -> Offsets:
+        """Returns where to go on; at first, a place before all requests of a model since a time."""
+        hours = select(EVENT_HOUR.c.topic_offset).where(EVENT_HOUR.c.model == model)
+        reached = hours.where(EVENT_HOUR.c.hour >= since_us // HOUR_US)
+
+        def read(connection: Connection) -> Offsets:
+            kept = connection.execute(select(SHADOW).where(SHADOW.c.rollout_id == rollout_id)).all()
+            if kept:
+                return {row.partition: row.next_offset for row in kept}
+            first = connection.execute(reached.order_by(EVENT_HOUR.c.hour)).first()
+            # Nothing that new was captured yet, or it is being sent at this moment.
+            first = first or connection.execute(hours.order_by(EVENT_HOUR.c.hour.desc())).first()
+            return {0: first.topic_offset} if first else {}
+
+        return await self._database.read(read)
 
     async def store(
         self, rollout_id: str, offsets: Offsets, answers: Sequence[ShadowAnswers], cycle_id: str

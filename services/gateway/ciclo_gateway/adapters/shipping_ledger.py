@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from ciclo_gateway.adapters.tables import RANGE, SEGMENT, WRITE_FAILURES
+from ciclo_gateway.adapters.tables import EVENT_HOUR, HOUR_US, RANGE, SEGMENT, WRITE_FAILURES
 from ciclo_gateway.ports.shipping import Loss, Range, Segment
 from ciclo_gateway.wire import events
 from ciclo_runtime.database import Database
@@ -69,11 +69,13 @@ class SqliteShippingLedger:
 
         return await self._database.transaction(work)
 
-    async def end(self, done: Range, losses: Sequence[Loss]) -> None:
+    async def end(self, done: Range, losses: Sequence[Loss], newest: Mapping[str, int]) -> None:
         """Writes down that a range was acknowledged; `PredictionsLost` for each loss."""
 
         def work(tx: Tx) -> None:
             tx.connection.execute(delete(RANGE))
+            for model, event_time_us in newest.items():
+                _reach(tx.connection, model, event_time_us // HOUR_US, done.topic_offset)
             _advance(tx, done.segment_id, done.end, losses)
 
         await self._database.transaction(work)
@@ -121,6 +123,15 @@ def _advance(tx: Tx, segment_id: int, next_byte: int, losses: Sequence[Loss]) ->
         update(SEGMENT).where(SEGMENT.c.id == segment_id).values(next_byte=next_byte)
     )
     _tell(tx, losses)
+
+
+def _reach(connection: Connection, model: str, hour: int, topic_offset: int) -> None:
+    """Keeps the first offset of an hour; an hour that comes after a later one needs none."""
+    later = EVENT_HOUR.c.model == model, EVENT_HOUR.c.hour >= hour
+    if connection.execute(select(EVENT_HOUR.c.hour).where(*later).limit(1)).first() is None:
+        connection.execute(
+            insert(EVENT_HOUR).values(model=model, hour=hour, topic_offset=topic_offset)
+        )
 
 
 def _tell(tx: Tx, losses: Sequence[Loss]) -> None:

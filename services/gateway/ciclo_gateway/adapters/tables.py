@@ -4,6 +4,9 @@ from sqlalchemy import Column, Float, Integer, LargeBinary, MetaData, String, Ta
 
 METADATA = MetaData()
 
+HOUR_US = 3_600_000_000
+"""An hour in microseconds: how finely `EVENT_HOUR` knows event times."""
+
 STATE = Table(
     "registry_state",
     METADATA,
@@ -83,6 +86,16 @@ WRITE_FAILURES = Table(
     Column("since_start", Integer, nullable=False),
 )
 """At most one row: lines that Envoy could not write, as it counted them when last asked."""
+
+EVENT_HOUR = Table(
+    "event_hour",
+    METADATA,
+    Column("model", String, primary_key=True),
+    Column("hour", Integer, primary_key=True),
+    Column("topic_offset", Integer, nullable=False),
+)
+"""Where a model's captured requests first reached an hour of event time, counted from the epoch:
+what lies before that offset is of earlier hours. A shadow need not read from the beginning."""
 
 SHADOW = Table(
     "shadow",

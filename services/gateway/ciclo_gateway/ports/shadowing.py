@@ -39,8 +39,14 @@ class Replay(Protocol):
 class ShadowBook(Protocol):
     """How far a rollout's requests have been asked again."""
 
-    async def offsets(self, rollout_id: str) -> Offsets:
-        """Returns where to go on; empty for the beginning."""
+    async def offsets(self, rollout_id: str, model: str, since_us: int) -> Offsets:
+        """Returns where to go on; at first, a place before all requests of a model since a time.
+
+        Args:
+            rollout_id: Whose place.
+            model: Whose requests.
+            since_us: Event time of the first that matters. Microseconds.
+        """
         ...
 
     async def store(

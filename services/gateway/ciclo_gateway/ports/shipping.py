@@ -102,8 +102,14 @@ class ShippingLedger(Protocol):
         """Writes down that a range is about to be sent."""
         ...
 
-    async def end(self, done: Range, losses: Sequence[Loss]) -> None:
-        """Writes down that a range was acknowledged; `PredictionsLost` for each loss."""
+    async def end(self, done: Range, losses: Sequence[Loss], newest: Mapping[str, int]) -> None:
+        """Writes down that a range was acknowledged; `PredictionsLost` for each loss.
+
+        Args:
+            done: The range.
+            losses: What of it could not be read.
+            newest: Greatest event time among its calls, by model. Microseconds.
+        """
         ...
 
     async def drop(self, segment_id: int, end: int, losses: Sequence[Loss]) -> None:
