@@ -63,6 +63,7 @@ class Tx:
         *,
         subject: str,
         correlation_id: str | None = None,
+        causation_id: str | None = None,
         event_id: str | None = None,
     ) -> str:
         """Adds an event to the outbox; it is published after the commit, in order.
@@ -72,6 +73,7 @@ class Tx:
             subject: The model's or view's name; the Kafka key.
             correlation_id: The cycle it belongs to. None: the cause's, or, where there is no
                 cause, the event's own id, because it begins one. Empty: none.
+            causation_id: `id` of the event that caused it. None: the cause's. Empty: none.
             event_id: Where the same fact must have the same id whoever says it. None: a new one.
 
         Returns:
@@ -83,13 +85,15 @@ class Tx:
         event_id = event_id or self._new_id()
         if correlation_id is None:
             correlation_id = self.cause.correlation_id if self.cause else event_id
+        if causation_id is None:
+            causation_id = self.cause.id if self.cause else ""
         envelope = Envelope(
             id=event_id,
             source=self._source,
             subject=subject,
             time=self.now,
             correlation_id=correlation_id,
-            causation_id=self.cause.id if self.cause else "",
+            causation_id=causation_id,
             traceparent=self.cause.traceparent if self.cause else "",
         )
         record = encode(envelope, message)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from ciclo.errors import NotFound, Retry
-from ciclo_gateway.domain.desired import Desired, Placement
+from ciclo_gateway.domain.desired import Cause, Desired, Placement
 from ciclo_gateway.domain.packing import Version
 from ciclo_gateway.domain.routing import Route
 from ciclo_gateway.domain.tensors import Signature
@@ -29,6 +29,11 @@ class Catalog:
     def version(self, model: str, number: int) -> tuple[Version, Signature | None]:
         """Returns a version as it is to be named, and its signature if it was ever loaded."""
         return self.versions.get((model, number), (Version(model, number), None))
+
+    def cause(self, model: str) -> Cause:
+        """Returns why a model is wanted as it is; nothing for one that is wanted no more."""
+        desired = self.desired.get(model)
+        return desired.cause if desired else Cause()
 
     def require_model(self, model: str) -> Desired:
         """Returns what is wanted of a model.

@@ -169,7 +169,7 @@ class Loader:
             version,
             parity_error=parity_error,
             seconds=seconds,
-            cycle_id=self._cycle(version),
+            cause=self._catalog.cause(version.model),
         )
         self._metrics.loads.labels(placement.value, "loaded").inc()
         self._metrics.load_seconds.labels(placement.value).observe(seconds)
@@ -230,13 +230,8 @@ class Loader:
             version,
             reason=reason,
             detail=detail,
-            cycle_id=self._cycle(version),
+            cause=self._catalog.cause(version.model),
         )
-
-    def _cycle(self, version: Version) -> str:
-        desired = self._catalog.desired.get(version.model)
-        rollout = desired.rollout if desired else None
-        return rollout.cycle_id if rollout and rollout.challenger.number == version.number else ""
 
 
 def _require_equal_signature(bundle: Bundle, beside: Mapping[int, Bundle]) -> None:

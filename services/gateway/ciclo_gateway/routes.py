@@ -60,9 +60,7 @@ class Router:
         for desired in list(self._catalog.desired.values()):
             told = self._told_expired.get(desired.model, -1)
             if desired.has_expired(self._clock.now()) and told < desired.generation:
-                await self._journal.lease_expired(
-                    desired.model, desired.generation, desired.rollout
-                )
+                await self._journal.lease_expired(desired)
                 self._told_expired[desired.model] = desired.generation
                 self._metrics.leases_expired.inc()
                 _log.warning("lease_expired", model=desired.model, generation=desired.generation)
@@ -81,7 +79,7 @@ class Router:
         ]
         if not changed and (not wanted or await self._data_plane.in_force() == digest):
             return
-        cycles = {name: self._cycle(name) for name in changed}
+        causes = {name: self._catalog.cause(name) for name in changed}
         try:
             await self._data_plane.publish(wanted)
         except TableRefused as error:
@@ -89,9 +87,9 @@ class Router:
             self._metrics.route_updates.labels("refused").inc()
             _log.error("routes_refused", digest=digest, error=error.message)
             generations = {name: self._generation(name) for name in changed}
-            await self._journal.routes_refused(generations, cycles, error.message)
+            await self._journal.routes_refused(generations, causes, error.message)
             return
-        await self._journal.routes_applied(wanted, cycles, digest)
+        await self._journal.routes_applied(wanted, causes, digest)
         self._catalog.routes = wanted
         self._refused = ""
         self._metrics.route_updates.labels("applied").inc()
@@ -126,10 +124,6 @@ class Router:
         present = routes.get(desired.model)
         # A renewed lease is a new generation, and nothing to tell Envoy.
         routes[desired.model] = present if present and route.is_like(present) else route
-
-    def _cycle(self, model: str) -> str:
-        desired = self._catalog.desired.get(model)
-        return desired.rollout.cycle_id if desired and desired.rollout else ""
 
     def _generation(self, model: str) -> int:
         desired = self._catalog.desired.get(model)

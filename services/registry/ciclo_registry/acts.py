@@ -60,6 +60,7 @@ class Act:
         self._setup = setup
         self._actor = actor
         self._reason = reason
+        self._last_id = tx.cause.id if tx.cause else ""
 
     def model(self, name: str) -> Model:
         """Returns a model.
@@ -108,7 +109,9 @@ class Act:
             self.books.save_model(model)
         if is_news:
             state = wire.state(model, self.now)
-            self._tx.emit(state, subject=model.name, correlation_id=cycle_id)
+            state.cause_event_id = self._last_id
+            state.cycle_id = cycle_id or (self._tx.cause.correlation_id if self._tx.cause else "")
+            self._tx.emit(state, subject=model.name, correlation_id=state.cycle_id)
             self._tx.after_commit(lambda: self.metrics.show(model))
         return model
 
@@ -197,6 +200,7 @@ class Act:
         self.note(model, type(fact).__name__, actor, reason, event_id)
         for number, status in facts.statuses(fact).items():
             self.books.set_status(model, number, status)
+        self._last_id = event_id
         self._tx.after_commit(lambda: self.metrics.count(model, fact))
 
 

@@ -1,6 +1,7 @@
 """What is wanted becomes loaded and routed; what answers wrongly never is."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from ciclo.events.v1.version_loaded_pb2 import VersionLoaded
 from ciclo.events.v1.version_quarantined_pb2 import VersionQuarantined
 from ciclo_gateway.adapters.journal import SqliteJournal
 from ciclo_gateway.catalog import Catalog
-from ciclo_gateway.domain.desired import Desired, Placement, Rollout, Share, Stage
+from ciclo_gateway.domain.desired import Cause, Desired, Placement, Rollout, Share, Stage
 from ciclo_gateway.domain.packing import Version
 from ciclo_gateway.loading import MAX_ATTEMPTS, Loader
 from ciclo_gateway.metrics import GatewayMetrics
@@ -122,6 +123,15 @@ async def test_a_challenger_comes_beside_and_goes_after_its_routes(plane: Plane)
     await plane.router.step()
     await plane.loader.step()
     assert plane.server.holds == plane.server.settled == {"m": {1}}
+
+
+async def test_what_follows_names_the_cause_and_the_cycle_of_what_is_wanted(plane: Plane) -> None:
+    await plane.want(replace(CANARY, cause=Cause("event-7", "cycle-3")))
+    plane.clock.advance(timedelta(minutes=1))
+    await plane.router.step()
+    said = await plane.database.outbox()
+    assert {type(message) for _, message in said} == {VersionLoaded, RoutesApplied, LeaseExpired}
+    assert {(e.causation_id, e.correlation_id) for e, _ in said} == {("event-7", "cycle-3")}
 
 
 async def test_a_renewed_lease_is_nothing_to_tell_envoy(plane: Plane) -> None:

@@ -72,6 +72,18 @@ async def rolling(registry: Registry) -> Registry:
     return registry
 
 
+async def test_each_statement_names_the_event_by_which_it_came_about(rolling: Registry) -> None:
+    await judged(rolling, "BETTER", at=10)
+    said = await rolling.said()
+    names = {envelope.id: message.DESCRIPTOR.name for envelope, message in said}
+    states = [(e, m) for e, m in said if m.DESCRIPTOR.name == "RegistryState"]
+    assert [names[m.cause_event_id] for _, m in states] == [
+        "LoopApplied", "ModelPromoted", "RolloutStarted", "RolloutStarted", "RolloutAdvanced",
+    ]  # fmt: skip
+    assert all(e.correlation_id == m.cycle_id for e, m in states)
+    assert {m.cycle_id for _, m in states[2:]} == {"cycle"}
+
+
 async def test_the_first_bundle_is_registered_judged_and_serves_at_once(registry: Registry) -> None:
     registry.blobs.bundles["sha256:1"] = examined(compared=False)
     await registry.deliver(completed("sha256:1"), service="trainer")

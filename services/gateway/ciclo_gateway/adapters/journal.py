@@ -9,7 +9,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from ciclo_gateway.adapters.tables import LEASE, LOAD, ROUTE, STATE, VERSION
 from ciclo_gateway.catalog import Catalog
-from ciclo_gateway.domain.desired import Placement, Rollout
+from ciclo_gateway.domain.desired import Cause, Desired, Placement
 from ciclo_gateway.domain.packing import Version
 from ciclo_gateway.domain.routing import Route, decode_route, encode_route
 from ciclo_gateway.domain.tensors import Field, Signature
@@ -105,7 +105,7 @@ class SqliteJournal:
         *,
         parity_error: float,
         seconds: float,
-        cycle_id: str,
+        cause: Cause,
     ) -> None:
         """Writes down that a version answers rightly; `VersionLoaded`."""
 
@@ -119,13 +119,14 @@ class SqliteJournal:
             tx.emit(
                 events.version_loaded(version, placement, parity_error, seconds),
                 subject=version.model,
-                correlation_id=cycle_id,
+                correlation_id=cause.cycle_id,
+                causation_id=cause.event_id,
             )
 
         await self._database.transaction(work)
 
     async def quarantine(
-        self, placement: Placement, version: Version, *, reason: str, detail: str, cycle_id: str
+        self, placement: Placement, version: Version, *, reason: str, detail: str, cause: Cause
     ) -> None:
         """Writes down that a version is not loaded again; `VersionQuarantined`."""
 
@@ -135,15 +136,16 @@ class SqliteJournal:
             tx.emit(
                 events.version_quarantined(version, placement, reason, detail),
                 subject=version.model,
-                correlation_id=cycle_id,
+                correlation_id=cause.cycle_id,
+                causation_id=cause.event_id,
             )
 
         await self._database.transaction(work)
 
     async def routes_applied(
-        self, routes: Mapping[str, Route], changed: Mapping[str, str], digest: str
+        self, routes: Mapping[str, Route], changed: Mapping[str, Cause], digest: str
     ) -> None:
-        """Keeps the table; `RoutesApplied` for each changed model, with its cycle."""
+        """Keeps the table; `RoutesApplied` for each changed model."""
 
         def work(tx: Tx) -> None:
             tx.connection.execute(delete(ROUTE))
@@ -151,16 +153,20 @@ class SqliteJournal:
                 tx.connection.execute(
                     insert(ROUTE).values(model=model, content=encode_route(route))
                 )
-            for model, cycle_id in changed.items():
+            for model, cause in changed.items():
                 if model in routes:
                     found = routes[model]
-                    message = events.routes_applied(model, found.generation, found.shares, digest)
-                    tx.emit(message, subject=model, correlation_id=cycle_id)
+                    tx.emit(
+                        events.routes_applied(model, found.generation, found.shares, digest),
+                        subject=model,
+                        correlation_id=cause.cycle_id,
+                        causation_id=cause.event_id,
+                    )
 
         await self._database.transaction(work)
 
     async def routes_refused(
-        self, generations: Mapping[str, int], cycles: Mapping[str, str], detail: str
+        self, generations: Mapping[str, int], causes: Mapping[str, Cause], detail: str
     ) -> None:
         """`RoutesRefused` for each model."""
 
@@ -169,13 +175,15 @@ class SqliteJournal:
                 tx.emit(
                     events.routes_refused(model, generation, detail),
                     subject=model,
-                    correlation_id=cycles.get(model, ""),
+                    correlation_id=causes[model].cycle_id,
+                    causation_id=causes[model].event_id,
                 )
 
         await self._database.transaction(work)
 
-    async def lease_expired(self, model: str, generation: int, rollout: Rollout | None) -> None:
+    async def lease_expired(self, desired: Desired) -> None:
         """`LeaseExpired`, once for a generation."""
+        model, generation, rollout = desired.model, desired.generation, desired.rollout
 
         def work(tx: Tx) -> None:
             known = tx.connection.execute(
@@ -193,7 +201,8 @@ class SqliteJournal:
             tx.emit(
                 events.lease_expired(model, rollout.id if rollout else "", generation),
                 subject=model,
-                correlation_id=rollout.cycle_id if rollout else "",
+                correlation_id=desired.cause.cycle_id,
+                causation_id=desired.cause.event_id,
             )
 
         await self._database.transaction(work)

@@ -61,6 +61,19 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class Cause:
+    """Why something is wanted: named by every event that follows from it.
+
+    Attributes:
+        event_id: `ce_id` of the event by which it came about; empty for a person's act.
+        cycle_id: The cycle that it belongs to; empty for none.
+    """
+
+    event_id: str = ""
+    cycle_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
     """One model as the registry wants it.
 
@@ -74,6 +87,7 @@ class Desired:
         shares: As the registry states them; empty: the model is not served.
         salt: Of the choice of a version.
         lease_expires: Wall time after which the champion has the whole weight; None: no lease.
+        cause: Why the registry says so.
     """
 
     model: str
@@ -85,6 +99,7 @@ class Desired:
     shares: tuple[Share, ...] = ()
     salt: str = ""
     lease_expires: datetime | None = None
+    cause: Cause = Cause()
 
     @property
     def incumbent(self) -> Version | None:

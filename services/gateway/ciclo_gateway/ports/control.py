@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ciclo.errors import Reject, Retry
-from ciclo_gateway.domain.desired import Placement, Rollout
+from ciclo_gateway.domain.desired import Cause, Desired, Placement
 from ciclo_gateway.domain.packing import Version
 from ciclo_gateway.domain.routing import Route
 from ciclo_gateway.domain.tensors import Signature, Tensor
@@ -142,13 +142,13 @@ class Journal(Protocol):
         *,
         parity_error: float,
         seconds: float,
-        cycle_id: str,
+        cause: Cause,
     ) -> None:
         """Writes down that a version answers rightly; `VersionLoaded`."""
         ...
 
     async def quarantine(
-        self, placement: Placement, version: Version, *, reason: str, detail: str, cycle_id: str
+        self, placement: Placement, version: Version, *, reason: str, detail: str, cause: Cause
     ) -> None:
         """Writes down that a version is not loaded again; `VersionQuarantined`."""
         ...
@@ -156,18 +156,18 @@ class Journal(Protocol):
     async def routes_applied(
         self,
         routes: Mapping[str, Route],
-        changed: Mapping[str, str],
+        changed: Mapping[str, Cause],
         digest: str,
     ) -> None:
-        """Keeps the table; `RoutesApplied` for each changed model, with its cycle."""
+        """Keeps the table; `RoutesApplied` for each changed model."""
         ...
 
     async def routes_refused(
-        self, generations: Mapping[str, int], cycles: Mapping[str, str], detail: str
+        self, generations: Mapping[str, int], causes: Mapping[str, Cause], detail: str
     ) -> None:
         """`RoutesRefused` for each model."""
         ...
 
-    async def lease_expired(self, model: str, generation: int, rollout: Rollout | None) -> None:
+    async def lease_expired(self, desired: Desired) -> None:
         """`LeaseExpired`, once for a generation."""
         ...

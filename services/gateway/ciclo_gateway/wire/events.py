@@ -30,7 +30,7 @@ from ciclo.events.v1.routes_applied_pb2 import RoutesApplied
 from ciclo.events.v1.routes_refused_pb2 import RoutesRefused
 from ciclo.events.v1.version_loaded_pb2 import VersionLoaded
 from ciclo.events.v1.version_quarantined_pb2 import VersionQuarantined
-from ciclo_gateway.domain.desired import Desired, Placement, Rollout, Share, Stage
+from ciclo_gateway.domain.desired import Cause, Desired, Placement, Rollout, Share, Stage
 from ciclo_gateway.domain.labels import Truth
 from ciclo_gateway.domain.packing import Answer, Batch, Version
 from ciclo_gateway.domain.shadow import Record
@@ -80,6 +80,7 @@ def desired_of(state: RegistryState) -> Desired:
         lease_expires=_time(state.lease_expire_time)
         if state.HasField("lease_expire_time")
         else None,
+        cause=Cause(state.cause_event_id, state.cycle_id),
     )
 
 
