@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import fsspec
 from pydantic import TypeAdapter, ValidationError
 
+from ciclo.errors import Retry
 from ciclo_bundle.digest import (
     FileDigest,
     file_digest,
@@ -136,6 +137,38 @@ class BlobStore:
         else:
             self._fs.put_file(str(content), draft)
         self._fs.mv(draft, place)
+
+
+class BlobFolders:
+    """Stored folders, each fetched once and kept on this machine.
+
+    Calls block; an event loop runs them in a thread.
+
+    Args:
+        store: Where they come from.
+        cache: Folder that holds what was fetched.
+    """
+
+    def __init__(self, store: BlobStore, cache: Path) -> None:
+        self._store = store
+        self._cache = cache
+
+    def get(self, digest: str) -> Path:
+        """Return the local copy of a stored folder; one that was damaged is fetched again.
+
+        Raises:
+            Retry: It is not stored yet, or the store is away.
+            BlobCorrupt: What is stored has changed.
+        """
+        to = self._cache / digest.removeprefix("sha256:")
+        try:
+            try:
+                return self._store.fetch(digest, to)
+            except FileExistsError:
+                shutil.rmtree(to)
+                return self._store.fetch(digest, to)
+        except (BlobMissing, OSError) as error:
+            raise Retry(f"blob {digest} cannot be fetched: {error}", reason="BLOB_AWAY") from error
 
 
 _LISTING: Final = TypeAdapter(tuple[FileDigest, ...])

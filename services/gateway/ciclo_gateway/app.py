@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ciclo.serving.v1.prediction_service_pb2_grpc import add_PredictionServiceServicer_to_server
-from ciclo_bundle.store import BlobStore
+from ciclo_bundle.store import BlobFolders, BlobStore
 from ciclo_gateway.adapters.blobs import BlobBundles, BlobLoops
 from ciclo_gateway.adapters.calls import EnvoyInference, FeatureStore
 from ciclo_gateway.adapters.envoy import EnvoyRoutes
@@ -56,7 +56,7 @@ class _Common:
     database: Database
     catalog: Catalog
     journal: SqliteJournal
-    store: BlobStore
+    folders: BlobFolders
     admin: EnvoyAdmin
 
 
@@ -75,7 +75,7 @@ def build(settings: Settings) -> Service:
         database=database,
         catalog=Catalog(),
         journal=SqliteJournal(database),
-        store=BlobStore(settings.blob_url),
+        folders=BlobFolders(BlobStore(settings.blob_url), settings.home / "blobs"),
         admin=EnvoyAdmin(settings.envoy_admin),
     )
     serving = _triton(settings, Placement.SERVING, settings.triton_serving_address)
@@ -115,7 +115,7 @@ def _control(common: _Common, *servers: TritonServer) -> list[Part]:
         common.catalog, envoy, common.journal, metrics=common.metrics, clock=common.clock
     )
     routing = _reconciler(common, "routes", router.step)
-    bundles = BlobBundles(common.store, settings.home / "bundles")
+    bundles = BlobBundles(common.folders)
     loading = []
     for server in servers:
         loader = Loader(
@@ -206,7 +206,7 @@ def _serving(common: _Common) -> list[Part]:
     envoy = EnvoyInference(settings.envoy_address)
     handlers = Handlers(
         common.catalog,
-        BlobLoops(common.store, settings.home / "loops"),
+        BlobLoops(common.folders),
         features,
         envoy,
         SqliteLabelBook(common.database),

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ciclo.errors import Retry
 from ciclo_bundle import BlobCorrupt, BlobMissing, UnsafePath, folder_digest
 from ciclo_bundle.digest import FileDigest, listing_json, sha256
-from ciclo_bundle.store import BlobStore
+from ciclo_bundle.store import BlobFolders, BlobStore
 
 part = st.from_regex(r"[a-z0-9_][a-z0-9_.\-]{0,5}", fullmatch=True)
 folders = st.dictionaries(
@@ -148,6 +149,24 @@ def test_what_is_not_written_as_a_digest_is_refused(tmp_path: Path, digest: str)
     for call in (store.exists, store.read_bytes):
         with pytest.raises(UnsafePath):
             call(digest)
+
+
+def test_a_kept_folder_that_was_damaged_is_fetched_again(tmp_path: Path) -> None:
+    store = BlobStore(str(tmp_path / "store"))
+    digest = store.put_folder(lay_out(tmp_path / "source", {"a": b"1"}))
+    folders = BlobFolders(store, tmp_path / "cache")
+    kept = folders.get(digest)
+    (kept / "a").write_bytes(b"2")
+
+    assert folders.get(digest) == kept
+    assert (kept / "a").read_bytes() == b"1"
+
+
+def test_a_folder_that_is_not_stored_yet_is_asked_for_again_later(tmp_path: Path) -> None:
+    folders = BlobFolders(BlobStore(str(tmp_path / "store")), tmp_path / "cache")
+
+    with pytest.raises(Retry, match="sha256:00"):
+        folders.get("sha256:" + "00" * 32)
 
 
 def test_a_folder_with_a_link_is_not_put(tmp_path: Path) -> None:

@@ -1,17 +1,16 @@
 """Bundles and loop definitions: fetched from the blob store once, verified, kept here."""
 
 import asyncio
-import shutil
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ciclo.errors import Conflict, Retry
+from ciclo.errors import Conflict
 from ciclo.loop import Fallback, InvalidLoop, read_loop
-from ciclo_bundle import BlobMissing, BundleError, verify_bundle
+from ciclo_bundle import BundleError, verify_bundle
 from ciclo_bundle import Signature as BundleSignature
-from ciclo_bundle.store import BlobStore
+from ciclo_bundle.store import BlobFolders
 from ciclo_gateway.domain.packing import Version
 from ciclo_gateway.domain.questions import Contract
 from ciclo_gateway.domain.tensors import Field, Signature, Tensor
@@ -26,25 +25,21 @@ class BlobBundles:
     """Implements `ports.Bundles`.
 
     Args:
-        store: Where bundles lie, by digest.
-        folder: Where they are kept here.
+        folders: Bundles, by digest.
     """
 
-    def __init__(self, store: BlobStore, folder: Path) -> None:
-        self._store = store
-        self._folder = folder
+    def __init__(self, folders: BlobFolders) -> None:
+        self._folders = folders
 
     async def fetch(self, version: Version) -> Bundle:
         """Returns a version's bundle. Raises `CorruptBundle`; `Retry` if it is not there yet."""
         return await asyncio.to_thread(self._fetch, version)
 
     def _fetch(self, version: Version) -> Bundle:
-        path = self._folder / version.bundle_digest.removeprefix("sha256:")
         try:
-            found = verify_bundle(_fetch(self._store, version.bundle_digest, path))
+            path = self._folders.get(version.bundle_digest)
+            found = verify_bundle(path)
             inputs, outputs = _parity(path, _signature_of(found.signature))
-        except BlobMissing as error:
-            raise Retry(f"bundle of {version}: {error}", reason="BUNDLE_MISSING") from error
         except (BundleError, KeyError, ValueError) as error:
             raise CorruptBundle(f"bundle {version.bundle_digest}: {error}") from error
         signature = _signature_of(found.signature)
@@ -60,13 +55,11 @@ class BlobLoops:
     """Implements `ports.Loops`.
 
     Args:
-        store: Where loop definitions lie, by digest.
-        folder: Where they are kept here.
+        folders: Loop definitions, by digest.
     """
 
-    def __init__(self, store: BlobStore, folder: Path) -> None:
-        self._store = store
-        self._folder = folder
+    def __init__(self, folders: BlobFolders) -> None:
+        self._folders = folders
         self._known: dict[str, Contract] = {}
 
     async def contract(self, digest: str) -> Contract:
@@ -76,11 +69,8 @@ class BlobLoops:
         return self._known[digest]
 
     def _read(self, digest: str) -> Contract:
-        path = self._folder / digest.removeprefix("sha256:")
         try:
-            loop = read_loop(_fetch(self._store, digest, path))
-        except BlobMissing as error:
-            raise Retry(f"loop definition: {error}", reason="LOOP_MISSING") from error
+            loop = read_loop(self._folders.get(digest))
         except (BundleError, InvalidLoop) as error:
             raise Conflict(
                 f"loop definition {digest} cannot be used: {error}; `ciclo apply` it again",
@@ -100,15 +90,6 @@ class BlobLoops:
 
 def _older_than_us(fallback: Fallback) -> int:
     return round(fallback.older_than.total_seconds() / _MICROSECOND)
-
-
-def _fetch(store: BlobStore, digest: str, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return store.fetch(digest, path)
-    except FileExistsError:  # our own copy was damaged: the store's may be whole
-        shutil.rmtree(path)
-        return store.fetch(digest, path)
 
 
 def _signature_of(found: BundleSignature) -> Signature:

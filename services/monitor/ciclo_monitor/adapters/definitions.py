@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ciclo.errors import Retry
 from ciclo.loop import Loop, read_loop
-from ciclo_bundle.errors import BlobMissing
-from ciclo_bundle.store import BlobStore
+from ciclo_bundle.store import BlobFolders, BlobStore
 from ciclo_drift import StreamSet, unpack
 from ciclo_monitor.domain.findings import Version
 from ciclo_monitor.domain.model import Champion
@@ -25,27 +23,20 @@ class Blobs:
     """
 
     def __init__(self, url: str, cache: Path) -> None:
-        self._store = BlobStore(url)
-        self._cache = cache
+        self._folders = BlobFolders(BlobStore(url), cache)
         self._loops: dict[str, Loop] = {}
 
     async def loop(self, loop_digest: str) -> Loop:
         """Returns a definition."""
         if loop_digest not in self._loops:
-            self._loops[loop_digest] = read_loop(await self._folder(loop_digest))
+            folder = await asyncio.to_thread(self._folders.get, loop_digest)
+            self._loops[loop_digest] = read_loop(folder)
         return self._loops[loop_digest]
 
     async def champion(self, version: Version) -> Champion:
         """Returns a version with what its bundle promises."""
-        folder = await self._folder(version.bundle_digest)
+        folder = await asyncio.to_thread(self._folders.get, version.bundle_digest)
         return await asyncio.to_thread(_read, version, folder / "reference")
-
-    async def _folder(self, digest: str) -> Path:
-        to = self._cache / digest.removeprefix("sha256:")
-        try:
-            return await asyncio.to_thread(self._store.fetch, digest, to)
-        except (BlobMissing, OSError) as error:
-            raise Retry(f"blob {digest} cannot be fetched: {error}", reason="BLOBS") from error
 
 
 def _read(version: Version, reference: Path) -> Champion:

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from ciclo.errors import Retry
 from ciclo.loop import Loop, read_loop
-from ciclo_bundle.errors import BlobMissing
-from ciclo_bundle.store import BlobStore
+from ciclo_bundle.store import BlobFolders, BlobStore
 
 
 class Blobs:
@@ -19,7 +18,7 @@ class Blobs:
 
     def __init__(self, url: str, cache: Path) -> None:
         self._store = BlobStore(url)
-        self._cache = cache
+        self._folders = BlobFolders(self._store, cache)
         self._loops: dict[str, Loop] = {}
 
     async def folder(self, digest: str) -> Path:
@@ -29,11 +28,7 @@ class Blobs:
             Retry: It cannot be read now.
             BlobCorrupt: It has changed.
         """
-        to = self._cache / digest.removeprefix("sha256:")
-        try:
-            return await asyncio.to_thread(self._store.fetch, digest, to)
-        except (BlobMissing, OSError) as error:
-            raise Retry(f"blob {digest} cannot be fetched: {error}", reason="BLOBS") from error
+        return await asyncio.to_thread(self._folders.get, digest)
 
     async def put(self, folder: Path) -> str:
         """Stores a folder and returns its digest.
@@ -44,7 +39,7 @@ class Blobs:
         try:
             return await asyncio.to_thread(self._store.put_folder, folder)
         except OSError as error:
-            raise Retry(f"{folder} cannot be stored: {error}", reason="BLOBS") from error
+            raise Retry(f"{folder} cannot be stored: {error}", reason="BLOB_AWAY") from error
 
     async def get(self, loop_digest: str) -> Loop:
         """Returns a definition."""
