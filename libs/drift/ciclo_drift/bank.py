@@ -10,20 +10,25 @@ import numpy as np
 
 from ciclo_drift import bets, kernels
 from ciclo_drift.alarms import Culprit
+from ciclo_drift.cells import as_numbers
+from ciclo_drift.errors import DriftInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from ciclo_drift.reference import Reference
     from ciclo_drift.snapshots import Snapshot
 
-CELLS = 272
-"""Room for the cells of a numeric sketch: a multiple of `kernels.COARSE`, above 256 + 3."""
+CELLS = kernels.GROUPS * kernels.COARSE
+"""Room for the cells of a numeric sketch: above 256 + 3."""
 
 CATEGORY_CELLS = 62
 """Cells of a categorical sketch: missing, 48 frequent values, 12 buckets, unseen."""
+
+CATEGORY_ROOM = -(-CATEGORY_CELLS // kernels.COARSE) * kernels.COARSE
+"""The same, as a multiple of `kernels.COARSE`."""
 
 MEMORIES_ROWS = (50.0, 200.0, 800.0)
 """Rows over which the predictions of categories fade, times kappa: a prediction that learns within
@@ -52,66 +57,87 @@ class Bank:
         keys = np.array([zlib.crc32(r.name.encode()) for r in self.references], dtype=np.uint64)
         self._keys = keys * np.uint64(0x9E3779B97F4A7C15)
         kappas = [self.references[i].serial.kappas for i in self.numeric]
-        self._levels = np.array(
-            [[bets.tempering_level(float(k)) for k in row] for row in kappas], dtype=np.int64
-        ).reshape(-1, len(bets.FAMILIES))
+        edges = [self.references[i].edges for i in self.numeric]
+        self._edges = np.full((len(edges), kernels.EDGES), np.inf)
+        for place, found in enumerate(edges):
+            self._edges[place, : len(found)] = found
+        self._tables, self._table_of = bets.tables_of(kappas)
         self._powers = np.array([1.0 / self.references[i].kappa for i in self.categorical])
         self.reset([r.counts for r in self.references])
 
     def reset(self, counts: Sequence[NDArray[np.int64]]) -> None:
         """Starts anew with the given pools, one a stream."""
         self.row = 0
-        self._state: Snapshot = {}
-        for prefix, streams, cells in (
-            ("n", self.numeric, CELLS),
-            ("c", self.categorical, -(-CATEGORY_CELLS // kernels.COARSE) * kernels.COARSE),
-        ):
-            pools = np.zeros((len(streams), cells), dtype=np.int64)
-            for place, i in enumerate(streams):
-                pools[place, : len(counts[i])] = counts[i]
-            width = bets.BETS if prefix == "n" else len(MEMORIES_ROWS)
-            grouped = pools.reshape(len(streams), cells // kernels.COARSE, kernels.COARSE).sum(
-                axis=2
-            )
-            if prefix == "c":
-                pools = np.ascontiguousarray(pools[:, :CATEGORY_CELLS])
-            self._state |= {
-                f"{prefix}_counts": pools,
-                f"{prefix}_coarse": grouped,
-                f"{prefix}_sizes": pools.sum(axis=1, keepdims=True),
-                f"{prefix}_evidence": np.zeros((len(streams), width)),
-                f"{prefix}_peak": np.zeros((len(streams), width)),
-                f"{prefix}_start": np.zeros((len(streams), width)),
-            }
-        self._state["n_sums"] = np.zeros((len(self.numeric), 2))
-        self._state["n_start_sums"] = np.zeros((2, len(self.numeric), bets.BETS))
-        recent = (len(self.categorical), len(MEMORIES_ROWS), CATEGORY_CELLS)
-        self._state["c_recent"] = np.zeros(recent)
+        pools = self._pools(counts, self.numeric, CELLS)
+        bets_of = (len(self.numeric), bets.BETS)
+        self._state: Snapshot = {
+            "n_counts": pools.astype(np.uint32),
+            "n_coarse": _coarse(pools).astype(np.uint32),
+            "n_sizes": pools.sum(axis=1),
+            "n_sums": np.zeros((len(self.numeric), 2)),
+            "n_evidence": np.zeros(bets_of),
+            "n_product": np.ones(bets_of),
+            "n_peak": np.ones(bets_of),
+            "n_start": np.zeros(bets_of),
+            "n_start_sums": np.zeros((2, *bets_of)),
+        }
+        pools = self._pools(counts, self.categorical, CATEGORY_ROOM)
+        memories = (len(self.categorical), len(MEMORIES_ROWS))
+        self._state |= {
+            "c_counts": np.ascontiguousarray(pools[:, :CATEGORY_CELLS]),
+            "c_coarse": _coarse(pools),
+            "c_sizes": pools.sum(axis=1, keepdims=True),
+            "c_recent": np.zeros((*memories, CATEGORY_CELLS)),
+            "c_evidence": np.zeros(memories),
+            "c_peak": np.zeros(memories),
+            "c_start": np.zeros(memories),
+        }
+
+    def encode(self, columns: Mapping[str, object]) -> NDArray[np.int16]:
+        """Cells of rows, as `run` takes them. Shape (F, n).
+
+        Raises:
+            DriftInputError: A column is absent, lengths differ, or values are of the wrong type.
+        """
+        absent = [r.name for r in self.references if r.name not in columns]
+        if absent:
+            names = tuple(r.name for r in self.references)
+            raise DriftInputError("columns", f"no {absent[0]!r}", f"all of {names}")
+        numbers = [as_numbers(columns[r.name], r.name) for r in self._of(self.numeric)]
+        texts = [r.codes(columns[r.name]) for r in self._of(self.categorical)]
+        lengths = {len(column) for column in numbers} | {len(column) for column in texts}
+        if len(lengths) > 1:
+            raise DriftInputError("columns", f"lengths {sorted(lengths)}", "equal lengths")
+        codes = np.empty((len(self.references), lengths.pop()), dtype=np.int16)
+        if numbers:
+            codes[self.numeric] = kernels.cells_of(np.stack(numbers), self._edges)
+        if texts:
+            codes[self.categorical] = np.stack(texts)
+        return codes
 
     def run(self, codes: NDArray[np.int16], grow: bool) -> NDArray[np.float64]:
         """Feeds rows and returns the evidence after each.
 
         Args:
-            codes: Cells of the rows, streams in order of `references`. Shape (n, F).
+            codes: Cells of the rows, streams in order of `references`. Shape (F, n).
             grow: Whether the rows join the pools.
 
         Returns:
             Weighted mean of the streams' Shiryaev-Roberts sums. Shape (n,).
         """
-        out = np.zeros(len(codes))
+        out = np.zeros(codes.shape[1])
         if self.numeric:
             run_numeric: Callable[..., None] = kernels.run_numeric
             run_numeric(
-                np.ascontiguousarray(codes[:, self.numeric]),
+                np.ascontiguousarray(codes[self.numeric]),
                 self.row,
                 self.seed,
                 self._keys[self.numeric],
-                bets.rank_edges(),
+                *bets.rank_bins(),
                 bets.bin_scores(),
-                bets.tempered_ratios(),
-                np.array(bets.FAMILY_ENDS),
+                self._tables,
+                self._table_of,
                 bets.bet_weights(),
-                self._levels,
                 self.shares[self.numeric],
                 *(self._state[f"n_{part}"] for part in NUMERIC_STATE),
                 grow,
@@ -120,7 +146,7 @@ class Bank:
         if self.categorical:
             run_categorical: Callable[..., None] = kernels.run_categorical
             run_categorical(
-                np.ascontiguousarray(codes[:, self.categorical]),
+                np.ascontiguousarray(codes[self.categorical].T),
                 self.row,
                 self.seed,
                 self._keys[self.categorical],
@@ -131,7 +157,7 @@ class Bank:
                 grow,
                 out,
             )
-        self.row += len(codes)
+        self.row += codes.shape[1]
         return out
 
     def snapshot(self) -> Snapshot:
@@ -149,9 +175,22 @@ class Bank:
         held = np.zeros(len(self.references))
         numeric = np.asarray(self._state["n_evidence"], dtype=np.float64)
         categorical = np.asarray(self._state["c_evidence"], dtype=np.float64)
-        held[self.numeric] = numeric @ bets.bet_weights()
+        held[self.numeric] = numeric.sum(axis=1)
         held[self.categorical] = categorical.mean(axis=1)
         return held
+
+    def _of(self, streams: Sequence[int]) -> list[Reference]:
+        return [self.references[i] for i in streams]
+
+    def _pools(
+        self, counts: Sequence[NDArray[np.int64]], streams: Sequence[int], cells: int
+    ) -> NDArray[np.int64]:
+        """The counts of some streams side by side, at most `kernels.POOL_ROWS` each."""
+        pools = np.zeros((len(streams), cells), dtype=np.int64)
+        for place, i in enumerate(streams):
+            scale = -(-int(counts[i].sum()) // kernels.POOL_ROWS)
+            pools[place, : len(counts[i])] = counts[i] // max(scale, 1)
+        return pools
 
     def culprits(self) -> tuple[Culprit, ...]:
         """Every stream's part in the evidence, the largest first."""
@@ -162,7 +201,8 @@ class Bank:
         return tuple(sorted(found, key=lambda culprit: (-culprit.share, culprit.stream)))
 
     def _numeric_culprit(self, place: int, stream: int, share: float) -> Culprit:
-        best = int(np.argmax(self._state["n_peak"][place] * bets.bet_weights()))
+        ratios = self._state["n_peak"][place] * self._state["n_product"][place]
+        best = int(np.argmax(ratios * bets.bet_weights()))
         since = int(self._state["n_start"][place, best])
         rows = max(self.row - since, 1)
         sums = self._state["n_sums"][place] - self._state["n_start_sums"][:, place, best]
@@ -193,8 +233,24 @@ class Bank:
         return Culprit(reference.name, since, float(share), "categories", half, name)
 
 
-NUMERIC_STATE = ("counts", "coarse", "sizes", "sums", "evidence", "peak", "start", "start_sums")
+NUMERIC_STATE = (
+    "counts",
+    "coarse",
+    "sizes",
+    "sums",
+    "evidence",
+    "product",
+    "peak",
+    "start",
+    "start_sums",
+)
 """Order in which `kernels.run_numeric` takes the state."""
 
 CATEGORICAL_STATE = ("counts", "coarse", "sizes", "recent", "evidence", "peak", "start")
 """Order in which `kernels.run_categorical` takes the state."""
+
+
+def _coarse(pools: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sums of every sixteen cells. Shape (F, cells / 16)."""
+    starts = np.arange(0, pools.shape[1], kernels.COARSE)
+    return np.asarray(np.add.reduceat(pools, starts, axis=1))

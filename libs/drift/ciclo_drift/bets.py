@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtr
 
+from ciclo_drift.kernels import GUESSES
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 MEANS = (-1.7, -1.1, -0.7, -0.4, -0.2, 0.2, 0.4, 0.7, 1.1, 1.7)
@@ -47,6 +51,14 @@ LEVELS = 28
 def rank_edges() -> NDArray[np.float64]:
     """Inner edges of the rank's bins, equidistant as normal scores. Shape (BINS - 1,)."""
     return np.asarray(ndtr(np.linspace(-4.0, 4.0, BINS - 1)))
+
+
+@lru_cache(maxsize=1)
+def rank_bins() -> tuple[NDArray[np.float64], NDArray[np.int16]]:
+    """`rank_edges` with a last one that no rank reaches, and first guesses for `find_bin`."""
+    parts = np.arange(GUESSES) / GUESSES
+    guesses = np.searchsorted(rank_edges(), parts, side="right").astype(np.int16)
+    return np.append(rank_edges(), 2.0), guesses
 
 
 @lru_cache(maxsize=1)
@@ -108,6 +120,27 @@ def tempered_ratios() -> NDArray[np.float64]:
     """
     kappas = KAPPA_STEP ** np.arange(LEVELS, dtype=np.float64)
     return np.asarray(likelihood_ratios()[None] ** (1.0 / kappas)[:, None, None])
+
+
+def tables_of(
+    kappas: Sequence[NDArray[np.float64]],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The ratios that each stream bets with, equal ones once.
+
+    Args:
+        kappas: Dependence ratio per family, one array a stream. Shape (4,) each.
+
+    Returns:
+        Tables, shape (T, BINS, BETS), and which of them a stream uses, shape (F,).
+    """
+    levels = [tuple(tempering_level(float(k)) for k in row) for row in kappas]
+    used = sorted(set(levels))
+    table_of = np.array([used.index(row) for row in levels], dtype=np.int64)
+    tables = np.empty((len(used), BINS, BETS))
+    for table, row in zip(tables, used, strict=True):
+        level_of_bet = np.repeat(row, np.diff((0, *FAMILY_ENDS)))
+        table[:] = tempered_ratios()[level_of_bet, :, np.arange(BETS)].T
+    return tables, table_of
 
 
 def tempering_level(kappa: float) -> int:

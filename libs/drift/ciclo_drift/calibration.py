@@ -206,7 +206,7 @@ def _largest_log_evidence(
     cells = [len(reference.counts) for reference in bank.references]
     bank.reset([np.bincount(pool[:, i], minlength=n) for i, n in enumerate(cells)])
     bank.seed = int(rng.integers(0, 2**62))
-    return math.log(max(float(bank.run(live, grow=True).max()), 1e-300))
+    return math.log(max(float(bank.run(live.T, grow=True).max()), 1e-300))
 
 
 def _gather(

@@ -69,8 +69,8 @@ def numeric_edges(values: NDArray[np.float64], cells: int, name: str) -> NDArray
     )
 
 
-def numeric_codes(values: object, edges: NDArray[np.float64], name: str) -> NDArray[np.int16]:
-    """Cells of numbers: 0 for missing, then from low to high. Shape (n,).
+def as_numbers(values: object, name: str) -> NDArray[np.float64]:
+    """Values as numbers, NaN = missing. Shape (n,).
 
     Raises:
         DriftInputError: Not numbers, or not one-dimensional.
@@ -81,6 +81,16 @@ def numeric_codes(values: object, edges: NDArray[np.float64], name: str) -> NDAr
         raise DriftInputError(name, f"values that are not numbers ({error})", "numbers") from error
     if numbers.ndim != 1:
         raise DriftInputError(name, f"shape {numbers.shape}", "one dimension")
+    return numbers
+
+
+def numeric_codes(values: object, edges: NDArray[np.float64], name: str) -> NDArray[np.int16]:
+    """Cells of numbers: 0 for missing, then from low to high. Shape (n,).
+
+    Raises:
+        DriftInputError: Not numbers, or not one-dimensional.
+    """
+    numbers = as_numbers(values, name)
     codes = np.searchsorted(edges, numbers, side="right") + 1
     return np.where(np.isnan(numbers), 0, codes).astype(np.int16)
 

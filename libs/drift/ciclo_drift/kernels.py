@@ -1,7 +1,8 @@
 """The inner loops, row by row, compiled: growing conformal rank, bets, Shiryaev-Roberts sums.
 
 `run_numeric` and `run_categorical` are long: their state is some fifteen arrays, and a call for
-every row and stream that passes them on would cost as much as the work.
+every row and stream that passes them on would cost as much as the work. A stream's rows are run one
+after the other, so that its state stays in the processor's nearest cache.
 """
 
 from __future__ import annotations
@@ -18,15 +19,40 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., object])
 
 CEILING = 1e280
-"""Where evidence stops growing: past any threshold, short of overflow."""
+"""Where evidence stops growing: past any threshold, and a row short of overflow."""
 
 COARSE = 16
 """Cells of a sketch that share one partial sum."""
+
+GROUPS = 17
+"""Partial sums of a numeric sketch: room for 272 cells."""
+
+STEP_ROWS = 8
+"""Rows after which the start of a change is looked at anew: what is said of it is a multiple."""
+
+POOL_ROWS = 2**31
+"""Rows after which a pool stops growing: by then it is as good as the truth, and counts fit into
+32 bits, which halves a stream's memory."""
+
+EDGES = 511
+"""Room for the edges of a numeric sketch."""
+
+LARGEST = 1.7976931348623157e308
+"""Largest number; infinity lies in its cell."""
+
+GUESSES = 2_048
+"""Equal parts of [0, 1) for which the first bin is known beforehand."""
 
 
 def _compiled(function: Function) -> Function:
     """Compiles on first call and keeps the machine code on disk."""
     return cast("Function", numba.njit(cache=True, nogil=True)(function))
+
+
+def _compiled_fast(function: Function) -> Function:
+    """Like `_compiled`; sums may be taken in another order, which makes them vector code."""
+    may = {"reassoc", "contract", "nsz"}
+    return cast("Function", numba.njit(cache=True, nogil=True, fastmath=may)(function))
 
 
 @_compiled
@@ -85,34 +111,81 @@ def grow_rank(
 
 
 @_compiled
-def find_bin(edges: NDArray[np.float64], rank: float) -> int:
-    """Number of edges at or below `rank`; 2^k - 1 edges, ascending."""
-    spot = 0
-    step = (len(edges) + 1) // 2
-    while step > 0:
-        spot += step if edges[spot + step - 1] <= rank else 0
-        step //= 2
-    return spot
+def cells_of(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int16]:
+    """Cells of numbers, as `cells.numeric_codes` says, of many streams at once.
+
+    Args:
+        values: Shape (F, n), NaN = missing.
+        edges: Ascending, then infinities. Shape (F, EDGES).
+
+    Returns:
+        Shape (F, n).
+    """
+    codes = np.empty(values.shape, dtype=np.int16)
+    for f in range(values.shape[0]):
+        for i in range(values.shape[1]):
+            value = min(values[f, i], LARGEST)
+            spot = 0
+            step = EDGES // 2 + 1
+            while step > 0:  # EDGES is 2^k - 1: halving without branches
+                spot += step if edges[f, spot + step - 1] <= value else 0
+                step //= 2
+            codes[f, i] = 0 if np.isnan(values[f, i]) else spot + 1
+    return codes
 
 
 @_compiled
+def rank_among(
+    cell: int,
+    draw: float,
+    counts: NDArray[np.uint32],
+    coarse: NDArray[np.uint32],
+    size: int,
+) -> float:
+    """Randomised rank of a row among the pool of a numeric stream, in [0, 1]; see `grow_rank`.
+
+    Loops of fixed length over sixteen cells become vector code.
+    """
+    group = cell // COARSE
+    start = group * COARSE
+    below = 0
+    for i in range(GROUPS):
+        below += coarse[i] if i < group else 0
+    for i in range(COARSE):
+        below += counts[start + i] if start + i < cell else 0
+    return float((below + draw * (counts[cell] + 1)) / (size + 1.0))
+
+
+@_compiled
+def find_bin(edges: NDArray[np.float64], guesses: NDArray[np.int16], rank: float) -> int:
+    """Number of edges at or below `rank`; 2 stands behind the last edge."""
+    spot = int(guesses[min(int(rank * GUESSES), GUESSES - 1)])
+    # Mostly none or one is left: a step without a branch, then a branch that is rarely taken.
+    spot += 1 if edges[spot] <= rank else 0
+    while edges[spot] <= rank:
+        spot += 1
+    return spot
+
+
+@_compiled_fast
 def run_numeric(
     codes: NDArray[np.int16],
     row: int,
     seed: int,
     keys: NDArray[np.uint64],
     edges: NDArray[np.float64],
+    guesses: NDArray[np.int16],
     scores: NDArray[np.float64],
-    table: NDArray[np.float64],
-    ends: NDArray[np.int64],
+    tables: NDArray[np.float64],
+    table_of: NDArray[np.int64],
     weights: NDArray[np.float64],
-    levels: NDArray[np.int64],
     shares: NDArray[np.float64],
-    counts: NDArray[np.int64],
-    coarse: NDArray[np.int64],
+    counts: NDArray[np.uint32],
+    coarse: NDArray[np.uint32],
     sizes: NDArray[np.int64],
     sums: NDArray[np.float64],
     evidence: NDArray[np.float64],
+    product: NDArray[np.float64],
     peak: NDArray[np.float64],
     start: NDArray[np.float64],
     start_sums: NDArray[np.float64],
@@ -122,61 +195,71 @@ def run_numeric(
     """Feeds rows to numeric streams; adds the weighted evidence after each row to `out`.
 
     Args:
-        codes: Cells of the rows. Shape (n, F).
+        codes: Cells of the rows. Shape (F, n).
         row: Index of the first row.
         seed: Seed of the tie-breaking draws.
         keys: One key a stream. Shape (F,).
-        edges: Bin edges of the rank. Shape (BINS - 1,).
+        edges: Bin edges of the rank, and 2. Shape (BINS,).
+        guesses: First bin of each part of [0, 1). Shape (GUESSES,).
         scores: Normal score of a bin. Shape (BINS,).
-        table: Tempered ratios. Shape (LEVELS, BINS, BETS).
-        ends: Ends of the families among the bets. Shape (4,).
+        tables: Tempered ratios of the bets. Shape (T, BINS, BETS).
+        table_of: Which of them a stream uses. Shape (F,).
         weights: Weights of the bets. Shape (BETS,).
-        levels: Tempering level per family. Shape (F, 4).
         shares: Weights of the streams. Shape (F,).
-        counts: Pools. Shape (F, cells). Changed.
-        coarse: Their partial sums. Shape (F, cells / 16). Changed.
-        sizes: Their sizes. Shape (F, 1). Changed.
+        counts: Pools. Shape (F, GROUPS * COARSE). Changed.
+        coarse: Their partial sums. Shape (F, GROUPS). Changed.
+        sizes: Their sizes. Shape (F,). Changed.
         sums: Sum of scores and of their squares. Shape (F, 2). Changed.
-        evidence: Shiryaev-Roberts sums. Shape (F, BETS). Changed.
-        peak: Largest likelihood ratio over restarts (CUSUM). Shape (F, BETS). Changed.
+        evidence: Shiryaev-Roberts sums, times the bets' weights. Shape (F, BETS). Changed.
+        product: Likelihood ratio since the last step. Shape (F, BETS). Changed.
+        peak: Largest likelihood ratio over restarts (CUSUM) at the last step. Shape (F, BETS).
+            Changed.
         start: Restart of that ratio, a row index, as float: lanes of one width. Shape (F, BETS).
             Changed.
         start_sums: `sums` before that row. Shape (2, F, BETS). Changed.
         grow: Whether rows join the pools.
         out: Evidence after each row. Shape (n,). Added to.
     """
-    for i in range(codes.shape[0]):
-        total = 0.0
-        for f in range(codes.shape[1]):
-            draw = uniform_at(seed, keys[f], row + i)
-            rank = grow_rank(codes[i, f], draw, counts[f], coarse[f], sizes[f], grow)
-            spot = find_bin(edges, rank)
-            first, second = sums[f, 0], sums[f, 1]
-            low = 0
-            held = 0.0
-            # Rows of the state as arrays of their own: the loop below then becomes vector code.
-            sr, top, since = evidence[f], peak[f], start[f]
-            since_first, since_second = start_sums[0, f], start_sums[1, f]
-            now = float(row + i)
-            for family in range(4):
-                ratios = table[levels[f, family], spot]
-                high = ends[family]
-                for b in range(low, high):
-                    grown = (1.0 + sr[b]) * ratios[b]
-                    sr[b] = min(CEILING, grown)
-                    fresh = top[b] <= 1.0
-                    since[b] = now if fresh else since[b]
+    bets = weights.shape[0]
+    for f in range(codes.shape[0]):
+        # Rows of the state as arrays of their own: the loops below then become vector code.
+        pool, part, held_by = counts[f], coarse[f], evidence[f]
+        since, top, recent = start[f], peak[f], product[f]
+        since_first, since_second = start_sums[0, f], start_sums[1, f]
+        table = tables[table_of[f]]
+        first, second, size = sums[f, 0], sums[f, 1], sizes[f]
+        for i in range(codes.shape[1]):
+            now = row + i
+            if now % STEP_ROWS == 0:
+                for b in range(bets):
+                    peaked = min(top[b] * recent[b], CEILING)
+                    fresh = peaked <= 1.0
+                    top[b] = 1.0 if fresh else peaked
+                    since[b] = float(now) if fresh else since[b]
                     since_first[b] = first if fresh else since_first[b]
                     since_second[b] = second if fresh else since_second[b]
-                    peaked = (1.0 if fresh else top[b]) * ratios[b]
-                    top[b] = min(CEILING, peaked)
-                for b in range(low, high):
-                    held += weights[b] * sr[b]
-                low = high
-            sums[f, 0] = first + scores[spot]
-            sums[f, 1] = second + scores[spot] * scores[spot]
-            total += shares[f] * held
-        out[i] += total
+                    recent[b] = 1.0
+            cell = codes[f, i]
+            rank = rank_among(cell, uniform_at(seed, keys[f], now), pool, part, size)
+            if grow and size < POOL_ROWS:
+                pool[cell] += 1
+                part[cell // COARSE] += 1
+                size += 1
+            spot = find_bin(edges, guesses, rank)
+            ratios = table[spot]
+            held = 0.0
+            for b in range(bets):
+                grown = (weights[b] + held_by[b]) * ratios[b]
+                held_by[b] = grown
+                held += grown
+                recent[b] *= ratios[b]
+            if held > CEILING:
+                for b in range(bets):
+                    held_by[b] = min(held_by[b], CEILING)
+            first += scores[spot]
+            second += scores[spot] * scores[spot]
+            out[i] += shares[f] * held
+        sums[f, 0], sums[f, 1], sizes[f] = first, second, size
 
 
 @_compiled

@@ -40,7 +40,7 @@ class RankBank:
         True
         >>> alarm = bank.update(rng.normal(1.0, 1.0, size=100))
         >>> alarm.row, alarm.since_row, alarm.culprits[0].change
-        (508, 498, 'up')
+        (508, 496, 'up')
 
     Reference:
         V. Vovk, A. Gammerman, G. Shafer, "Algorithmic learning in a random world" (2005), ch. 7;
@@ -48,7 +48,7 @@ class RankBank:
         (1985); J. Shin, A. Ramdas, A. Rinaldo, "E-detectors", arXiv:2203.03532 (2022).
     """
 
-    KIND = "ciclo_drift.RankBank/1"
+    KIND = "ciclo_drift.RankBank/2"
 
     def __init__(self, reference: Reference, *, budget_rows: float, seed: int = 0) -> None:
         require_between("budget_rows", budget_rows, 10.0, 1e15)

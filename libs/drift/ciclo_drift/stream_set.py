@@ -54,7 +54,7 @@ class StreamSet:
         "Sequential analysis" (2014), ch. 9.
     """
 
-    KIND = "ciclo_drift.StreamSet/1"
+    KIND = "ciclo_drift.StreamSet/2"
 
     def __init__(
         self,
@@ -153,14 +153,7 @@ class StreamSet:
             DriftInputError: A stream is absent, lengths differ, or values are of the wrong
                 type; no row is counted.
         """
-        absent = [name for name in self.names if name not in columns]
-        if absent:
-            raise DriftInputError("columns", f"no {absent[0]!r}", f"all of {self.names}")
-        encoded = [r.codes(columns[r.name]) for r in self.references]
-        if len({len(codes) for codes in encoded}) > 1:
-            lengths = dict(zip(self.names, map(len, encoded), strict=True))
-            raise DriftInputError("columns", f"lengths {lengths}", "equal lengths")
-        codes = np.stack(encoded, axis=1)
+        codes = self._bank.encode(columns)
         if self._alarm is not None:
             self._bank.run(codes, grow=False)
             return None
@@ -171,9 +164,9 @@ class StreamSet:
         # Alarms are rare: go back, stop at the very row, report, then take the rest.
         self._bank.load(before)
         end = int(crossed[0]) + 1
-        self._bank.run(codes[:end], grow=True)
+        self._bank.run(codes[:, :end], grow=True)
         self._alarm = self.report()
-        self._bank.run(codes[end:], grow=False)
+        self._bank.run(codes[:, end:], grow=False)
         return self._alarm
 
     def report(self) -> Alarm:
