@@ -1,78 +1,24 @@
-"""The schema of loop.yaml: all that a model owner declares about a loop."""
+"""The schema of loop.yaml: all that a model owner declares about a loop.
 
-import re
+A little over 300 lines: a part of the file a class, in the order of the file.
+"""
+
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ciclo.errors import Reject
+from ciclo.units import DataType, Duration, Name, Share, SizeBytes, duration_text, parse_duration
 
 SCHEMA = "ciclo.loop/v1"
 """Version of this schema; the first line of every loop.yaml."""
 
 LOOP_FILE = "loop.yaml"
 """Name of the file within a loop's folder."""
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_SIZES = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
-
-def _duration(value: object) -> object:
-    if isinstance(value, timedelta):
-        return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw])", str(value))
-    if not match:
-        raise ValueError(
-            f"{value!r} is no duration, expected a number and one of s m h d w, such as 90d"
-        )
-    return timedelta(**{_UNITS[match[2]]: float(match[1])})
-
-
-def _duration_text(value: timedelta) -> str:
-    seconds = value.total_seconds()
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds and seconds % size == 0:
-            return f"{seconds / size:g}{unit}"
-    return f"{seconds:g}s"
-
-
-def _size(value: object) -> object:
-    match = re.fullmatch(r"(\d+)\s*(KiB|MiB|GiB)", str(value))
-    if isinstance(value, int):
-        return value
-    if not match:
-        raise ValueError(
-            f"{value!r} is no size, expected a number and KiB, MiB or GiB, such as 2GiB"
-        )
-    return int(match[1]) * _SIZES[match[2]]
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration), PlainSerializer(_duration_text)]
-"""A span of event time, written as `90d`, `12h`, `30m` or `5s`."""
-
-SizeBytes = Annotated[int, BeforeValidator(_size)]
-"""An amount of memory, written as `2GiB`."""
-
-Share = Annotated[float, Field(ge=0, le=1)]
-"""A part of a whole."""
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-"""A name that is also a file's, a topic key and a Triton model's: lower case, digits, dashes."""
-
-DataType = Literal["string", "float32", "int64", "timestamp"]
-"""Of a request field or a feature. A timestamp is microseconds since 1970-01-01T00:00:00Z."""
 
 
 class InvalidLoop(Reject):
@@ -86,10 +32,9 @@ class _Part(BaseModel):
 
 
 class Fallback(_Part):
-    """What to use where a view's values are too old."""
+    """Where a view's values are too old they count as missing; what that means the recipe says."""
 
     older_than: Duration
-    use: Literal["training_median", "missing"] = "training_median"
 
 
 class Input(_Part):
@@ -112,16 +57,18 @@ class Output(_Part):
 
     name: str
     type: Literal["binary"] = "binary"
-    threshold: Share = 0.5
 
 
 class Label(_Part):
-    """The truth about a row, and when to expect it, counted from the row's event time."""
+    """The truth about a row, and when to expect it, counted from the row's event time.
+
+    It must not depend on what is done with the answer: a challenger that is asked again later could
+    then not be judged by it.
+    """
 
     name: str
     expected_within: Duration
     never_after: Duration
-    depends_on_action: bool = False
 
     @model_validator(mode="after")
     def _in_order(self) -> "Label":
@@ -131,18 +78,14 @@ class Label(_Part):
 
 
 class Privacy(_Part):
-    """Which fields are about people. A field that is never stored cannot be an input."""
+    """Which fields are about people: kept with every version, so that erasure can follow them.
+
+    A field that is never stored cannot be an input.
+    """
 
     subject: str = "none"
     personal: tuple[str, ...] = ()
     never_store: tuple[str, ...] = ()
-
-
-class Kpi(_Part):
-    """A figure for people, computed beside the metric."""
-
-    name: str
-    per_1000: str
 
 
 class Quality(_Part):
@@ -150,7 +93,6 @@ class Quality(_Part):
 
     metric: Literal["log_loss"] = "log_loss"
     correlated_within: Duration
-    kpi: Kpi | None = None
 
 
 class FalseAlarms(_Part):
@@ -161,7 +103,7 @@ class FalseAlarms(_Part):
 
     def __str__(self) -> str:
         """Returns the budget in words, such as `1 per 365d`."""
-        return f"{self.at_most} per {_duration_text(self.per)}"
+        return f"{self.at_most} per {duration_text(self.per)}"
 
 
 class DegradedMetric(_Part):
@@ -174,7 +116,6 @@ class DegradedIf(_Part):
     """What counts as degraded."""
 
     log_loss: DegradedMetric
-    unseen_inputs: Share | None = None
 
 
 class Monitor(_Part):
@@ -215,9 +156,7 @@ class Limits(_Part):
     @property
     def per_time(self) -> timedelta:
         """The event time that `most_runs` is spread over."""
-        found = _duration(self.runs.split(" per ")[1])
-        assert isinstance(found, timedelta)
-        return found
+        return parse_duration(self.runs.split(" per ")[1])
 
 
 class Retrain(_Part):
@@ -301,12 +240,7 @@ class Rollout(_Part):
 
 
 class Loop(_Part):
-    """A whole loop, as loop.yaml declares it.
-
-    Example:
-        >>> _duration_text(_duration("36h"))
-        '36h'
-    """
+    """A whole loop, as loop.yaml declares it."""
 
     schema_: Annotated[Literal["ciclo.loop/v1"], Field(alias="schema")]
     model: Name

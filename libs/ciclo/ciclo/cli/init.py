@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from ciclo.cli.connection import AsJson, print_json
 from ciclo.errors import Conflict, Reject
-from ciclo.loop import Name
+from ciclo.units import Name
 
 FILES = ("README.md", "loop.yaml", "features.py", "recipe.py", "play.py")
 """What a new loop consists of."""
