@@ -1,19 +1,23 @@
-"""One sample of every event, each field filled from its number: the golden vectors' other half.
+"""One sample of every event, each field filled from its number: what golden vectors are made of.
 
-`python -m tests.contract.samples` prints the vectors anew. A vector that changes is a contract that
-breaks: records of that form are on topics that are kept for ever.
+`python -m tests.contract.samples` adds a vector for an event that is new or has new fields. Those
+that are there are never changed: records of that form are on topics that are kept for ever.
 """
 
 import json
-import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from ciclo.cloudevents import Envelope, Record, encode
 from ciclo.topics import EVENTS, PACKAGE, event_class
+
+FILE = Path(__file__).with_name("vectors.json")
+"""Golden vectors by event, oldest first."""
 
 ENVELOPE = Envelope(
     id="6f1c0a52-0000-4000-8000-000000000001",
@@ -31,14 +35,21 @@ def sample(name: str) -> Message:
     return _filled(event_class(f"{PACKAGE}.{name}")())
 
 
-def vector(name: str) -> dict[str, Any]:
-    """Returns the Kafka record of an event's sample, as JSON holds it."""
-    record: Record = encode(ENVELOPE, sample(name))
+def vector(message: Message) -> dict[str, Any]:
+    """Returns the Kafka record of an event and what it says, as JSON holds them."""
+    record: Record = encode(ENVELOPE, message)
     return {
         "key": record.key.decode(),
         "value": record.value.hex(),
         "headers": {header: value.decode() for header, value in record.headers},
+        "message": MessageToDict(message, preserving_proto_field_name=True),
     }
+
+
+def read_vectors() -> dict[str, list[dict[str, Any]]]:
+    """Returns the golden vectors by event, oldest first."""
+    found: dict[str, list[dict[str, Any]]] = json.loads(FILE.read_text())
+    return found
 
 
 def _filled(message: Message, depth: int = 0) -> Message:
@@ -77,6 +88,15 @@ def _scalar(field: FieldDescriptor) -> Any:
     return field.number
 
 
+def add_missing() -> None:
+    """Adds a vector for every event of which no vector fills all fields."""
+    vectors = read_vectors()
+    for name in EVENTS:
+        full = vector(sample(name))
+        if full not in vectors.setdefault(name, []):
+            vectors[name].append(full)
+    FILE.write_text(json.dumps(vectors, indent=1, sort_keys=True) + "\n")
+
+
 if __name__ == "__main__":
-    json.dump({name: vector(name) for name in EVENTS}, sys.stdout, indent=1, sort_keys=True)
-    sys.stdout.write("\n")
+    add_missing()
