@@ -8,27 +8,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ciclo_drift import bets, kernels
+from ciclo_drift import bets, layout
 from ciclo_drift.alarms import Culprit
 from ciclo_drift.cells import as_numbers
+from ciclo_drift.engine import best_engine
 from ciclo_drift.errors import DriftInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from ciclo_drift.reference import Reference
     from ciclo_drift.snapshots import Snapshot
 
-CELLS = kernels.GROUPS * kernels.COARSE
+ENGINE = best_engine()
+"""The inner loops."""
+
+CELLS = layout.GROUPS * layout.COARSE
 """Room for the cells of a numeric sketch: above 256 + 3."""
 
 CATEGORY_CELLS = 62
 """Cells of a categorical sketch: missing, 48 frequent values, 12 buckets, unseen."""
 
-CATEGORY_ROOM = -(-CATEGORY_CELLS // kernels.COARSE) * kernels.COARSE
-"""The same, as a multiple of `kernels.COARSE`."""
+CATEGORY_ROOM = -(-CATEGORY_CELLS // layout.COARSE) * layout.COARSE
+"""The same, as a multiple of `layout.COARSE`."""
 
 MEMORIES_ROWS = (50.0, 200.0, 800.0)
 """Rows over which the predictions of categories fade, times kappa: a prediction that learns within
@@ -58,7 +62,7 @@ class Bank:
         self._keys = keys * np.uint64(0x9E3779B97F4A7C15)
         kappas = [self.references[i].serial.kappas for i in self.numeric]
         edges = [self.references[i].edges for i in self.numeric]
-        self._edges = np.full((len(edges), kernels.EDGES), np.inf)
+        self._edges = np.full((len(edges), layout.EDGES), np.inf)
         for place, found in enumerate(edges):
             self._edges[place, : len(found)] = found
         self._tables, self._table_of = bets.tables_of(kappas)
@@ -110,7 +114,7 @@ class Bank:
             raise DriftInputError("columns", f"lengths {sorted(lengths)}", "equal lengths")
         codes = np.empty((len(self.references), lengths.pop()), dtype=np.int16)
         if numbers:
-            codes[self.numeric] = kernels.cells_of(np.stack(numbers), self._edges)
+            codes[self.numeric] = ENGINE.cells_of(np.stack(numbers), self._edges)
         if texts:
             codes[self.categorical] = np.stack(texts)
         return codes
@@ -127,8 +131,7 @@ class Bank:
         """
         out = np.zeros(codes.shape[1])
         if self.numeric:
-            run_numeric: Callable[..., None] = kernels.run_numeric
-            run_numeric(
+            ENGINE.run_numeric(
                 np.ascontiguousarray(codes[self.numeric]),
                 self.row,
                 self.seed,
@@ -144,8 +147,7 @@ class Bank:
                 out,
             )
         if self.categorical:
-            run_categorical: Callable[..., None] = kernels.run_categorical
-            run_categorical(
+            ENGINE.run_categorical(
                 np.ascontiguousarray(codes[self.categorical].T),
                 self.row,
                 self.seed,
@@ -185,10 +187,10 @@ class Bank:
     def _pools(
         self, counts: Sequence[NDArray[np.int64]], streams: Sequence[int], cells: int
     ) -> NDArray[np.int64]:
-        """The counts of some streams side by side, at most `kernels.POOL_ROWS` each."""
+        """The counts of some streams side by side, at most `layout.POOL_ROWS` each."""
         pools = np.zeros((len(streams), cells), dtype=np.int64)
         for place, i in enumerate(streams):
-            scale = -(-int(counts[i].sum()) // kernels.POOL_ROWS)
+            scale = -(-int(counts[i].sum()) // layout.POOL_ROWS)
             pools[place, : len(counts[i])] = counts[i] // max(scale, 1)
         return pools
 
@@ -252,5 +254,5 @@ CATEGORICAL_STATE = ("counts", "coarse", "sizes", "recent", "evidence", "peak", 
 
 def _coarse(pools: NDArray[np.int64]) -> NDArray[np.int64]:
     """Sums of every sixteen cells. Shape (F, cells / 16)."""
-    starts = np.arange(0, pools.shape[1], kernels.COARSE)
+    starts = np.arange(0, pools.shape[1], layout.COARSE)
     return np.asarray(np.add.reduceat(pools, starts, axis=1))

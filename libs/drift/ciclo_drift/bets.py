@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtr
 
-from ciclo_drift.kernels import GUESSES
+from ciclo_drift.layout import GUESSES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

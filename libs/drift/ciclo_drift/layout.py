@@ -1,0 +1,26 @@
+"""Sizes of the streams' state, shared by both engines."""
+
+CEILING = 1e280
+"""Where evidence stops growing: past any threshold, and a row short of overflow."""
+
+COARSE = 16
+"""Cells of a sketch that share one partial sum."""
+
+GROUPS = 17
+"""Partial sums of a numeric sketch: room for 272 cells."""
+
+STEP_ROWS = 8
+"""Rows after which the start of a change is looked at anew: what is said of it is a multiple."""
+
+POOL_ROWS = 2**31
+"""Rows after which a pool stops growing: by then it is as good as the truth, and counts fit into
+32 bits, which halves a stream's memory."""
+
+EDGES = 511
+"""Room for the edges of a numeric sketch."""
+
+LARGEST = 1.7976931348623157e308
+"""Largest number; infinity lies in its cell."""
+
+GUESSES = 2_048
+"""Equal parts of [0, 1) for which the first bin is known beforehand."""
