@@ -49,10 +49,12 @@ class Comparison:
 
     Args:
         verdict: The strongest claim that holds.
-        gain: Mean loss of the champion less that of the challenger, over blocks. Unit of the
-            loss; NaN before the first block.
+        gain: Mean loss of the champion less that of the challenger, over blocks, each held within
+            `limit` of 0. Unit of the loss; NaN before the first block.
         lower: Lower end of the confidence sequence of the gain.
         upper: Upper end. Both hold at all blocks at once with probability 1 - alpha.
+        mean: The same difference over rows, without a limit; NaN before the first block.
+        limit: Largest difference that a block counts with.
         blocks: Blocks seen.
         rows: Rows seen.
         blocks_expected: Further blocks until a stronger verdict if things go on as so far;
@@ -63,6 +65,8 @@ class Comparison:
     gain: float
     lower: float
     upper: float
+    mean: float
+    limit: float
     blocks: int
     rows: int
     blocks_expected: int | None
@@ -108,7 +112,7 @@ class PairedComparison:
         with unknown variance", Sequential Analysis 44 (2025).
     """
 
-    KIND = "ciclo_drift.PairedComparison/1"
+    KIND = "ciclo_drift.PairedComparison/2"
 
     def __init__(
         self, *, margin: float = 0.0, alpha: float = 0.05, clip: float, least_blocks: int = 5
@@ -130,6 +134,7 @@ class PairedComparison:
         self._squares = 0.0
         self._steps = 0.0
         self._last = (0.0, 0.0)
+        self._total = 0.0
 
     def update(self, total: float, rows: int) -> Comparison:
         """Takes the next block and returns what is known after it.
@@ -154,6 +159,7 @@ class PairedComparison:
         self._last = (value, weight)
         self._blocks += 1
         self._rows += int(rows)
+        self._total += float(total)
         self._weight += weight
         step = value - self._mean
         self._mean += step * weight / self._weight
@@ -163,7 +169,8 @@ class PairedComparison:
     def judge(self) -> Comparison:
         """Returns what is known now; changes nothing."""
         if self._blocks == 0:
-            return Comparison(Verdict.UNDECIDED, math.nan, -math.inf, math.inf, 0, 0, None)
+            nothing = (math.nan, -math.inf, math.inf, math.nan, self.clip)
+            return Comparison(Verdict.UNDECIDED, *nothing, 0, 0, None)
         widths = self._half_width(self._blocks + _horizon())
         half = float(widths[0])
         lower, upper = self._mean - half, self._mean + half
@@ -173,6 +180,8 @@ class PairedComparison:
             self._mean,
             lower,
             upper,
+            self._total / self._rows,
+            self.clip,
             self._blocks,
             self._rows,
             self._expected(verdict, widths),
@@ -185,7 +194,7 @@ class PairedComparison:
             "settings": np.array([self.margin, self.alpha, self.clip, self.least_blocks]),
             "counts": np.array([self._blocks, self._rows], dtype=np.int64),
             "moments": np.array(
-                [self._weight, self._mean, self._squares, self._steps, *self._last]
+                [self._weight, self._mean, self._squares, self._steps, *self._last, self._total]
             ),
         }
 
@@ -200,7 +209,7 @@ class PairedComparison:
         margin, alpha, clip, least = (float(value) for value in snapshot["settings"])
         pair = cls(margin=margin, alpha=alpha, clip=clip, least_blocks=int(least))
         pair._blocks, pair._rows = (int(value) for value in snapshot["counts"])
-        pair._weight, pair._mean, pair._squares, pair._steps, last, last_weight = (
+        pair._weight, pair._mean, pair._squares, pair._steps, last, last_weight, pair._total = (
             float(value) for value in snapshot["moments"]
         )
         pair._last = (last, last_weight)

@@ -1,5 +1,6 @@
 """Says in one line what a control event tells, for people; `ciclo why` and the demo print it."""
 
+import math
 from collections.abc import Callable
 from types import MappingProxyType
 from typing import Any
@@ -25,18 +26,19 @@ def _degraded(m: Any) -> str:
     return (
         f"{m.metric} {m.reference:.3f} → {m.observed:.3f} "
         f"since {m.start_time.ToDatetime():%Y-%m-%d}, "
-        f"up {m.increase:.3f} [{m.increase_low:.3f}, {m.increase_high:.3f}], "
+        f"{m.increase:.3f} [{m.increase_low:.3f}, {m.increase_high:.3f}] of it unexpected, "
         f"evidence {m.evidence:.0f} over {m.threshold:.0f} (budget {m.budget})"
     )
 
 
 def _judged(m: Any) -> str:
-    interval = f"gain {m.mean_gain:+.4f} [{m.gain_low:+.4f}, {m.gain_high:+.4f}]"
+    interval = f"{m.limited_gain:+.4f} [{m.gain_low:+.4f}, {m.gain_high:+.4f}]"
+    if math.isinf(m.gain_low):
+        interval = "no interval yet"
     return (
         f"{_word(Stage.Name(m.stage))}: version {m.challenger.version} is "
-        f"{_word(Verdict.Name(m.verdict))}, {interval if m.mean_gain else 'no interval yet'} "
-        f"over {m.blocks} blocks, {m.rows} rows; "
-        f"{m.exposed_rows} rows exposed"
+        f"{_word(Verdict.Name(m.verdict))}, gain {m.mean_gain:+.4f} over {m.rows} rows, "
+        f"by block {interval} over {m.blocks}; {m.exposed_rows} rows exposed"
     )
 
 
