@@ -19,7 +19,7 @@ ciclo = M
 local INVALID_ARGUMENT, NOT_FOUND, UNIMPLEMENTED, INTERNAL = 3, 5, 12, 13
 
 local LONGEST_KEY = 256          -- bytes of x-ciclo-key
-local LAST_EVENT_TIME = 7258118400000000 -- 2200-01-01, in microseconds: exact in a double
+local DAY = 86400000000          -- microseconds: how far ahead of the clock an event time may lie
 local TABLES_KEPT = 8            -- generations in memory: requests in flight may hold an old one
 
 -- ------------------------------------------------------------------------- protobuf
@@ -206,13 +206,18 @@ local function rfc3339(text)
   return (days * 86400 + hour * 3600 + minute * 60 + second - east) * 1000000 + micros
 end
 
--- What x-ciclo-event-time says, as digits; nil if it is neither RFC 3339 nor microseconds, or
--- lies outside of [1970, 2200).
-function M.event_time(text)
+local EXPECTED = ": expected microseconds since 1970, at most one day ahead of the clock"
+
+-- What x-ciclo-event-time says, as digits; or nil and the reason. `now`: microseconds.
+function M.event_time(text, now)
   local micros
-  if match(text, "^%d+$") then micros = #text <= 16 and tonumber(text) or nil
+  if match(text, "^%d+$") then micros = #text <= 19 and tonumber(text) or nil
   else micros = rfc3339(text) end
-  if not micros or micros < 0 or micros >= LAST_EVENT_TIME then return nil end
+  if not micros then return nil, "is neither an RFC 3339 time nor whole microseconds since 1970" end
+  if micros < 0 then return nil, "is before 1970" .. EXPECTED end
+  if micros > now + DAY then
+    return nil, format("is %.0f days ahead", floor((micros - now) / DAY)) .. EXPECTED
+  end
   return format("%.0f", micros)
 end
 
@@ -233,10 +238,10 @@ local function refusal(code, reason) return { code = code, reason = reason } end
 
 -- What becomes of one call.
 --   s: the body as received    id: minted by Envoy    models: see M.load
---   key, event_time: the caller's metadata, nil where absent
+--   key, event_time: the caller's metadata, nil where absent    now: microseconds, wall time
 -- Returns a table: code and reason of a refusal; or id, model, version, variant, key,
 -- event_time, and body where it must be replaced.
-function M.decide(s, id, key, event_time, models)
+function M.decide(s, id, key, event_time, models, now)
   local length, code, why = M.unframe(s)
   if not length then return refusal(code, why) end
   local name, version = M.parse(s, 6, 5 + length)
@@ -247,11 +252,8 @@ function M.decide(s, id, key, event_time, models)
   end
   local time = "-"
   if event_time then
-    time = M.event_time(event_time)
-    if not time then
-      return refusal(INVALID_ARGUMENT, "x-ciclo-event-time is neither an RFC 3339 time nor whole"
-        .. " microseconds since 1970, before 2200")
-    end
+    time, why = M.event_time(event_time, now)
+    if not time then return refusal(INVALID_ARGUMENT, "x-ciclo-event-time " .. why) end
   end
   local model = models[name]
   if not model then return refusal(NOT_FOUND, "no route for model " .. M.safe(name)) end
@@ -319,7 +321,7 @@ local function on_request(handle)
   local n = body:length()
   local s = n > 0 and body:getBytes(0, n) or ""
   local call = M.decide(s, headers:get("x-request-id"), headers:get("x-ciclo-key"),
-    headers:get("x-ciclo-event-time"), known.models)
+    headers:get("x-ciclo-event-time"), known.models, tonumber(handle:timestamp()) * 1000)
   if call.code then return refuse(handle, call.code, call.reason) end
   if call.body then body:setBytes(call.body) end
   local metadata = handle:streamInfo():dynamicMetadata()

@@ -17,7 +17,7 @@ from ciclo_gateway.adapters.registry_state import RegistryFollower
 from ciclo_gateway.adapters.replay import KafkaReplay, SqliteShadowBook
 from ciclo_gateway.adapters.shipping_ledger import SqliteShippingLedger
 from ciclo_gateway.adapters.spool_files import SpoolFiles
-from ciclo_gateway.adapters.tables import METADATA
+from ciclo_gateway.adapters.tables import METADATA, UPGRADES
 from ciclo_gateway.adapters.triton import TritonServer
 from ciclo_gateway.catalog import Catalog
 from ciclo_gateway.domain.desired import Placement
@@ -66,7 +66,12 @@ def build(settings: Settings) -> Service:
     clock = SystemClock()
     metrics = GatewayMetrics()
     database = Database(
-        settings.home / "gateway.sqlite", METADATA, service=NAME, env=settings.env, clock=clock
+        settings.home / "gateway.sqlite",
+        METADATA,
+        service=NAME,
+        env=settings.env,
+        clock=clock,
+        upgrades=UPGRADES,
     )
     common = _Common(
         settings=settings,

@@ -18,6 +18,7 @@ class Catalog:
         routes: What Envoy confirmed, by model.
         versions: All that were ever loaded, with what they take and give, by model and number.
         answering: Versions that answer rightly now, by placement and model.
+        failing: Versions whose last load did not end well, likewise.
     """
 
     desired: dict[str, Desired] = field(default_factory=dict)
@@ -25,6 +26,7 @@ class Catalog:
     versions: dict[tuple[str, int], tuple[Version, Signature]] = field(default_factory=dict)
 
     answering: dict[tuple[Placement, str], frozenset[int]] = field(default_factory=dict)
+    failing: dict[tuple[Placement, str], frozenset[int]] = field(default_factory=dict)
 
     def version(self, model: str, number: int) -> tuple[Version, Signature | None]:
         """Returns a version as it is to be named, and its signature if it was ever loaded."""

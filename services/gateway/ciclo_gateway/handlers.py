@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ciclo.errors import Reject
 from ciclo_gateway.catalog import Catalog
-from ciclo_gateway.domain import questions
+from ciclo_gateway.domain import event_times, questions
 from ciclo_gateway.domain.labels import Truth, require_labels
 from ciclo_gateway.domain.questions import Columns
 from ciclo_gateway.metrics import GatewayMetrics
@@ -40,7 +41,7 @@ class Handlers:
         inference: The way to the models.
         labels: Where labels are stored.
         metrics: Counts.
-        clock: Dates requests that have no event time.
+        clock: Dates requests that have no event time, and refuses times far ahead.
     """
 
     def __init__(
@@ -77,14 +78,14 @@ class Handlers:
             NotFound: The model, or a version that serves.
             BadColumns: A column is missing, unknown, of another type or length.
             FeaturesDiffer: The feature-store does not give what the model takes.
+            Reject: The event time lies far ahead, or before 1970.
             Retry: Features or model are away.
         """
         desired = self._catalog.require_model(model)
         signature = self._catalog.require_signature(model)
         contract = await self._loops.contract(desired.loop_digest)
         rows = questions.require_columns(columns, contract)
-        if event_time_us is None:
-            event_time_us = int(self._clock.now().timestamp() * MICROSECONDS)
+        event_time_us = self._event_time_us(event_time_us)
         known = await self._features.features(
             contract.feature_service,
             {name: columns[name] for name in contract.entities},
@@ -114,7 +115,19 @@ class Handlers:
             Retry: The database is away.
         """
         self._catalog.require_model(model)
-        require_labels(labels)
-        accepted = await self._labels.store(model, request_id, labels)
-        self._metrics.labels_accepted.labels(model).inc(accepted)
-        return accepted
+        require_labels(labels, self._now_us())
+        stored = await self._labels.store(model, request_id, labels)
+        if stored.is_new:
+            self._metrics.labels_accepted.labels(model).inc(stored.labels)
+        return stored.labels
+
+    def _event_time_us(self, given: int | None) -> int:
+        """Returns a request's event time; now for one that has none."""
+        now_us = self._now_us()
+        problem = event_times.problem_of(given or 0, now_us)
+        if problem:
+            raise Reject(f"event_time {problem}", field="event_time")
+        return now_us if given is None else given
+
+    def _now_us(self) -> int:
+        return int(self._clock.now().timestamp() * MICROSECONDS)

@@ -1,5 +1,6 @@
 """Loads versions into one Triton, one at a time, and trusts none that has not answered rightly."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Final
 import numpy as np
 import structlog
 
-from ciclo.errors import CicloError, Reject
+from ciclo.errors import CicloError, Reject, Retry
 from ciclo_gateway.catalog import Catalog
 from ciclo_gateway.domain.packing import Version
 from ciclo_gateway.metrics import GatewayMetrics
@@ -21,12 +22,22 @@ from ciclo_gateway.ports.control import (
     LoadFailed,
     ModelServer,
     ServerGone,
+    ServerSlow,
 )
 from ciclo_gateway.wire import inference
 from ciclo_runtime.clock import Clock
 
 MAX_ATTEMPTS: Final = 3
 """Loads of a version that may begin without an end, because this process died meanwhile."""
+
+MAX_SLOW: Final = 5
+"""Loads of a version that may take too long, before it is given up as one that never will."""
+
+_QUARANTINED_FOR: Final[Mapping[type[CicloError], str]] = {
+    ServerGone: "SERVER_DIED",
+    ServerSlow: LoadFailed.reason,
+}
+"""What contracts call it when a version is to blame."""
 
 _log = structlog.get_logger(__name__)
 
@@ -38,6 +49,12 @@ class ParityFailed(Reject):
     """A version answers, and not what its bundle says."""
 
     reason = "PARITY_FAILED"
+
+
+class LoadPutOff(Retry):
+    """A version is not loaded yet, and not to blame for it."""
+
+    reason = "LOAD_PUT_OFF"
 
 
 class Loader:
@@ -77,6 +94,7 @@ class Loader:
         self._on_change = on_change
         self._metrics = metrics
         self._clock = clock
+        self._slow: Counter[tuple[str, int]] = Counter()
 
     async def step(self) -> None:
         """Loads what is missing, then takes away what is neither wanted nor routed to.
@@ -112,7 +130,10 @@ class Loader:
         wanted = {n: v for n, v in versions.items() if load_of(n).state != "quarantined"}
         proven = {n for n in wanted if load_of(n).state == "loaded"}
         holds = ready & proven
-        self._catalog.answering[self._server.placement, model] = holds
+        place = self._server.placement, model
+        self._catalog.answering[place] = holds
+        self._catalog.failing[place] = self._catalog.failing.get(place, frozenset()) - holds
+        put_off: LoadPutOff | None = None
         for number, version in sorted(wanted.items()):
             if number in holds:
                 continue
@@ -121,10 +142,17 @@ class Loader:
                 await self._quarantine(version, "SERVER_DIED", detail)
                 continue
             kept = {n: wanted[n] for n in holds}
-            if await self._load(version, kept, is_proven=number in proven):
+            try:
+                is_held = await self._load(version, kept, is_proven=number in proven)
+            except LoadPutOff as error:
+                put_off = put_off or error
+                continue
+            if is_held:
                 holds |= {number}
-                self._catalog.answering[self._server.placement, model] = holds
+                self._catalog.answering[place] = holds
                 self._on_change()
+        if put_off:
+            raise put_off
         surplus = ready - set(versions) if ready else frozenset()
         if surplus and holds == set(wanted):
             await self._shrink(model, {n: wanted[n] for n in holds})
@@ -132,7 +160,12 @@ class Loader:
     async def _load(
         self, version: Version, kept: Mapping[int, Version], *, is_proven: bool
     ) -> bool:
-        """Adds one version to those that answer; tells whether it answers rightly."""
+        """Adds one version to those that answer; tells whether it answers rightly.
+
+        Raises:
+            LoadPutOff: It is to be loaded again; others need not wait for it.
+            Retry: The server, the journal or a bundle is away.
+        """
         began = self._clock.monotonic()
         beside = {n: await self._bundles.fetch(v) for n, v in kept.items()}
         try:
@@ -149,21 +182,45 @@ class Loader:
         try:
             await self._server.load(version.model, paths)
             parity_error = await self._parity_error(version, bundle)
-        except ServerGone as error:
-            # One that answered rightly before is not blamed for a server that died beside it.
-            if not is_proven:
-                await self._quarantine(version, "SERVER_DIED", error.message)
-            raise
-        except (LoadFailed, ParityFailed) as error:
-            await self._quarantine(version, error.reason, error.message)
-            await self._take_back(version.model, {n: b.path for n, b in beside.items()})
-            return False
+        except (ServerGone, ServerSlow, LoadFailed, ParityFailed) as error:
+            is_to_blame = self._is_to_blame(version, error, is_proven=is_proven)
+            await self._not_loaded(version, error, is_to_blame=is_to_blame)
+            if isinstance(error, ServerGone):
+                raise
+            if is_to_blame or isinstance(error, LoadFailed):
+                await self._take_back(version.model, {n: b.path for n, b in beside.items()})
+            if is_to_blame:
+                return False
+            raise LoadPutOff(error.message) from error
         await self._server.settle(version.model, paths)
         await self._loaded(named, parity_error, self._clock.monotonic() - began)
         return True
 
+    def _is_to_blame(self, version: Version, error: CicloError, *, is_proven: bool) -> bool:
+        """Tells whether a version is why its load did not end well.
+
+        One that answered rightly before is blamed for a wrong answer alone: it has not changed.
+        """
+        if isinstance(error, ServerSlow):
+            self._slow[version.model, version.number] += 1
+            return not is_proven and self._slow[version.model, version.number] >= MAX_SLOW
+        return isinstance(error, ParityFailed) or not is_proven
+
+    async def _not_loaded(self, version: Version, error: CicloError, *, is_to_blame: bool) -> None:
+        """Has a version quarantined, or loaded again later; callers are sent elsewhere."""
+        place = self._server.placement, version.model
+        self._catalog.failing[place] |= {version.number}
+        self._on_change()
+        if is_to_blame:
+            reason = _QUARANTINED_FOR.get(type(error), error.reason)
+            await self._quarantine(version, reason, error.message)
+        else:
+            self._metrics.loads.labels(self._server.placement.value, "put_off").inc()
+            await self._journal.put_load_off(self._server.placement, version)
+
     async def _loaded(self, version: Version, parity_error: float, seconds: float) -> None:
         placement = self._server.placement
+        del self._slow[version.model, version.number]
         await self._journal.end_load(
             placement,
             version,

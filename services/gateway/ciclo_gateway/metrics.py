@@ -28,7 +28,7 @@ class GatewayMetrics(ServiceMetrics):
         )
         self.labels_accepted = counter("labels_accepted", "Labels stored", "model")
         self.loads = counter(
-            "loads", "Loads ended; outcome: loaded, quarantined", "placement", "outcome"
+            "loads", "Loads ended; outcome: loaded, put_off, quarantined", "placement", "outcome"
         )
         self.load_seconds = Histogram(
             f"{name}_load_seconds",

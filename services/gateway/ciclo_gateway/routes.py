@@ -1,20 +1,28 @@
 """Sends callers where the registry wants, and only to versions that answer rightly.
 
-A lease that runs out gives the champion the whole weight.
+A lease that runs out gives the champion the whole weight, whether or not that can be written down.
 Nothing here is asked while a caller waits; with this process dead, Envoy and Triton go on.
 """
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Mapping, Set
+from datetime import timedelta
+from typing import Final
 
 import structlog
 
 from ciclo_gateway.catalog import Catalog
-from ciclo_gateway.domain.desired import Desired, Placement, Share
+from ciclo_gateway.domain.desired import Cause, Desired, Placement, Share
 from ciclo_gateway.domain.packing import Version
 from ciclo_gateway.domain.routing import Route, table_digest
 from ciclo_gateway.metrics import GatewayMetrics
 from ciclo_gateway.ports.control import DataPlane, Journal, TableRefused
+from ciclo_runtime.backoff import Backoff
 from ciclo_runtime.clock import Clock
+
+REFUSED_AGAIN: Final = Backoff(first=timedelta(seconds=5), cap=timedelta(minutes=1))
+"""Waits before a table that Envoy refused is offered again: it may have been another Envoy, or one
+short of something; and the table may be what takes a canary back."""
 
 _log = structlog.get_logger(__name__)
 
@@ -28,6 +36,7 @@ class Router:
         journal: What must not be forgotten.
         metrics: Counts.
         clock: Tells which leases have run out.
+        rng: Jitter of the waits.
     """
 
     def __init__(
@@ -38,23 +47,30 @@ class Router:
         *,
         metrics: GatewayMetrics,
         clock: Clock,
+        rng: random.Random | None = None,
     ) -> None:
         self._catalog = catalog
         self._data_plane = data_plane
         self._journal = journal
         self._metrics = metrics
         self._clock = clock
+        self._rng = rng or random.Random()
         self._refused = ""
+        self._refusals = 0
+        self._offer_at = 0.0
+        self._told_missing: set[tuple[str, int]] = set()
         self._told_expired: dict[str, int] = {}
 
     async def step(self) -> None:
-        """Publishes the table that is due, if it is not in force.
+        """Publishes the table that is due, if it is not in force, and then says so.
 
         Raises:
             Retry: Envoy or the database is away.
         """
-        await self._announce_expired_leases()
-        await self._route()
+        try:
+            await self._route()
+        finally:
+            await self._announce_expired_leases()
 
     async def _announce_expired_leases(self) -> None:
         for desired in list(self._catalog.desired.values()):
@@ -68,7 +84,7 @@ class Router:
     async def _route(self) -> None:
         wanted = await self._wanted_routes()
         digest = table_digest(wanted)
-        if digest == self._refused:
+        if digest == self._refused and self._clock.monotonic() < self._offer_at:
             return
         applied = self._catalog.routes
         names = sorted({*wanted, *applied})
@@ -77,40 +93,66 @@ class Router:
             for name in names
             if name not in wanted or not wanted[name].is_like(applied.get(name))
         ]
-        if not changed and (not wanted or await self._data_plane.in_force() == digest):
+        if not changed and not wanted:
+            return
+        is_in_force = await self._data_plane.in_force() == digest
+        if not changed and is_in_force:
             return
         causes = {name: self._catalog.cause(name) for name in changed}
         try:
-            await self._data_plane.publish(wanted)
+            if not is_in_force:  # it may be, and could not be written down when it came to be
+                await self._data_plane.publish(wanted)
         except TableRefused as error:
-            self._refused = digest
-            self._metrics.route_updates.labels("refused").inc()
-            _log.error("routes_refused", digest=digest, error=error.message)
             generations = {name: self._generation(name) for name in changed}
-            await self._journal.routes_refused(generations, causes, error.message)
+            await self._put_off(digest, error, generations, causes)
             return
         await self._journal.routes_applied(wanted, causes, digest)
         self._catalog.routes = wanted
-        self._refused = ""
+        self._refused, self._refusals = "", 0
         self._metrics.route_updates.labels("applied").inc()
         _log.info("routes_applied", digest=digest, models=changed)
+
+    async def _put_off(
+        self,
+        digest: str,
+        error: TableRefused,
+        generations: Mapping[str, int],
+        causes: Mapping[str, Cause],
+    ) -> None:
+        """Remembers when to offer a refused table again; tells of its first refusal."""
+        is_told = digest == self._refused
+        self._refusals = self._refusals + 1 if is_told else 1
+        wait = REFUSED_AGAIN.delay(self._refusals, self._rng)
+        self._refused, self._offer_at = digest, self._clock.monotonic() + wait.total_seconds()
+        self._metrics.route_updates.labels("refused").inc()
+        _log.error("routes_refused", digest=digest, error=error.message)
+        if not is_told:
+            await self._journal.routes_refused(generations, causes, error.message)
 
     async def _wanted_routes(self) -> dict[str, Route]:
         loads = await self._journal.loads()
         routes = dict(self._catalog.routes)
         for model, desired in self._catalog.desired.items():
-            shares = desired.route(
-                self._catalog.answering.get((Placement.SERVING, model), frozenset()),
-                {
-                    number
-                    for (placement, name, number), load in loads.items()
-                    if (placement, name) == (Placement.SERVING, model)
-                    and load.state == "quarantined"
-                },
-                self._clock.now(),
-            )
+            place = Placement.SERVING, model
+            serving = self._catalog.answering.get(place, frozenset())
+            unable = self._catalog.failing.get(place, frozenset()) | {
+                number
+                for (*where, number), load in loads.items()
+                if tuple(where) == place and load.state == "quarantined"
+            }
+            shares = desired.route(serving, unable, self._clock.now())
             self._put(routes, desired, shares)
+            self._tell_missing(desired, unable - serving)
         return routes
+
+    def _tell_missing(self, desired: Desired, missing: Set[int]) -> None:
+        """Says once, until it is held again, that the server does not hold a champion."""
+        number = desired.champion.number if desired.champion else 0
+        if number not in missing:
+            self._told_missing.discard((desired.model, number))
+        elif (desired.model, number) not in self._told_missing:
+            self._told_missing.add((desired.model, number))
+            _log.error("champion_not_held", model=desired.model, version=number)
 
     def _put(
         self, routes: dict[str, Route], desired: Desired, shares: tuple[Share, ...] | None

@@ -43,7 +43,8 @@ class Settings(ServiceSettings):
     """Longest time until a lease that ran out, or a Triton that came back, is noticed."""
 
     load_timeout: timedelta = timedelta(seconds=60)
-    """After it a load counts as failed, and its version is quarantined."""
+    """After it a load is put off; a version whose loads are put off again and again, and that never
+    answered rightly, is quarantined."""
 
     parity_tolerance: float = 1e-4
     """Greatest difference from the bundle's parity vectors. The trainer's own limit plus the

@@ -1,5 +1,6 @@
 """Load, prove, route: on real Triton and Envoy."""
 
+import time
 from collections import Counter
 from datetime import timedelta
 
@@ -133,6 +134,25 @@ async def test_a_bad_question_by_tensor_is_told_what_is_wrong(
         )
     assert refused.value.code() is code, refused.value.details()
     assert about in (refused.value.details() or "")
+
+
+async def test_an_event_time_far_ahead_of_envoys_clock_is_refused(
+    world: World, caller: Caller
+) -> None:
+    await first_model(world)
+    now_us = time.time_ns() // 1_000
+    hour_us = 3_600_000_000
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await caller.ask("first", rows(1), event_time_us=now_us + 49 * hour_us)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.details() == (
+        "x-ciclo-event-time is 2 days ahead: expected microseconds since 1970, at most one day "
+        "ahead of the clock"
+    )
+    with pytest.raises(grpc.aio.AioRpcError, match="days ahead"):
+        await caller.ask("first", rows(1), event_time_us=time.time_ns())
+    said, _ = await caller.ask("first", rows(1), event_time_us=now_us + 23 * hour_us)
+    assert said["x-ciclo-version"] == "1"
 
 
 async def test_a_triton_that_was_killed_serves_again_with_the_gateway_dead(

@@ -1,5 +1,6 @@
 """Predictions by entity, labels, and shadows: through Envoy, Triton and Kafka."""
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -233,6 +234,12 @@ async def test_labels_are_published_once_and_bad_ones_refused(
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await predictions.ReportLabels(report, timeout=10)
     assert from_rpc_error(refused.value).field == "labels[1].value"
+    report.labels[1].value = 1
+    report.labels[2].event_time_us = time.time_ns()  # nanoseconds
+    with pytest.raises(grpc.aio.AioRpcError, match="days ahead") as refused:
+        await predictions.ReportLabels(report, timeout=10)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert from_rpc_error(refused.value).field == "labels[2].event_time_us"
 
     async def published() -> None:
         found = [m for _, m in await world.heard(LabelsReported, "first")]

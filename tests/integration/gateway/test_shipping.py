@@ -16,8 +16,11 @@ from tests.support.eventually import eventually
 
 from ciclo.events.v1.predictions_lost_pb2 import PredictionsLost
 from ciclo.events.v1.predictions_served_pb2 import PURPOSE_SERVED, PredictionsServed
+from ciclo_gateway.adapters.envoy_admin import EnvoyAdmin
+from ciclo_gateway.adapters.spool_files import SpoolFiles
 from ciclo_gateway.shipping import ShippingCrash
 from ciclo_gateway.wire import inference
+from ciclo_runtime.clock import SystemClock
 
 
 async def test_every_answer_is_published_once_whatever_is_killed(
@@ -80,3 +83,23 @@ async def test_a_torn_line_is_counted_and_the_whole_ones_are_kept(world: World) 
     assert list(served[0].row_counts) == [2, 2]
     assert list(served[0].status_codes) == [3, 3]
     assert not served[0].outputs
+
+
+async def test_a_count_of_what_could_not_be_written_names_the_envoy_that_counted(
+    world: World,
+) -> None:
+    admin = EnvoyAdmin(f"http://127.0.0.1:{world.stack.settings.ports.envoy_admin}")
+    await admin.start()
+    spool = SpoolFiles(world.stack.settings.spool, admin, SystemClock())
+    first = await spool.write_failures()
+    assert first is not None
+    world.stack.kill("envoy")
+
+    async def counts_anew() -> None:
+        second = await spool.write_failures()
+        assert second is not None
+        assert second.process > first.process
+        assert second.since_start == 0
+
+    await eventually(counts_anew, SOON)
+    await admin.stop()

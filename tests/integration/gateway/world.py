@@ -145,6 +145,7 @@ class World:
             rollout=rollout,
             weights=[Weight(version=v, weight=w) for v, w in weights.items()],
             salt="salt",
+            cycle_id=rollout.cycle_id if rollout else "",
         )
         if lease is not None:
             state.lease_expire_time.FromDatetime(datetime.now(UTC) + lease)  # noqa: TID251

@@ -11,6 +11,9 @@ LUA.execute((SOURCES / "route.lua").read_bytes())
 ROUTE: Any = LUA.globals().ciclo
 """The script's pure functions."""
 
+NOW_US = 1_600_000_000_000_000
+"""Wall time of every decision: 2020-09-13T12:26:40Z."""
+
 
 def table(value: Any) -> Any:
     """Returns a Lua table with the content of a dict or list, text as bytes."""
@@ -54,9 +57,10 @@ def decide(
     event_time: bytes | None = None,
     routes: Any = CANARY,
     minted: bytes = b"minted-1",
+    now_us: int = NOW_US,
 ) -> dict[str, Any]:
     """Returns the script's decision as a dict, text as str and the body as bytes."""
-    decision = dict(ROUTE.decide(body, minted, key, event_time, routes).items())
+    decision = dict(ROUTE.decide(body, minted, key, event_time, routes, now_us).items())
     return {
         name.decode(): value.decode() if isinstance(value, bytes) and name != b"body" else value
         for name, value in decision.items()

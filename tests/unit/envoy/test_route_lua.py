@@ -62,6 +62,7 @@ UNKNOWN_FIELDS = [  # every wire type, a group, and known fields with a wrong wi
 ]
 
 
+@settings(deadline=None)
 @given(requests(), st.randoms(), st.lists(st.sampled_from(UNKNOWN_FIELDS), max_size=3))
 def test_the_script_reads_what_protobuf_reads_in_any_order_of_fields(
     message: Any, random: Random, unknown: list[bytes]
@@ -76,7 +77,7 @@ def test_the_script_reads_what_protobuf_reads_in_any_order_of_fields(
     assert read == (expected.model_name.encode(), expected.model_version.encode())
 
 
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 @given(st.binary(max_size=200))
 def test_garbage_raises_nothing_and_is_read_as_protobuf_reads_it(wire: bytes) -> None:
     read = ROUTE.parse(wire, 1, len(wire))
@@ -94,7 +95,7 @@ FRAGMENTS = [
 ]
 
 
-@settings(max_examples=1500)
+@settings(max_examples=1500, deadline=None)
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=8).map(b"".join))
 def test_the_script_accepts_exactly_what_protobuf_accepts_on_the_wire(wire: bytes) -> None:
     try:
@@ -106,6 +107,7 @@ def test_the_script_accepts_exactly_what_protobuf_accepts_on_the_wire(wire: byte
     assert (ROUTE.parse(wire, 1, len(wire))[0] is not None) == is_valid
 
 
+@settings(deadline=None)
 @given(requests().filter(lambda message: message.ByteSize() > 0), st.data())
 def test_a_truncated_frame_is_an_invalid_argument(message: Any, data: st.DataObject) -> None:
     whole = message.SerializeToString()
@@ -114,6 +116,7 @@ def test_a_truncated_frame_is_an_invalid_argument(message: Any, data: st.DataObj
     assert decide(frame(whole)[: 5 + cut])["code"] == INVALID_ARGUMENT
 
 
+@settings(deadline=None)
 @given(requests(), st.text(min_size=1, max_size=20))
 def test_a_rewritten_message_differs_in_its_version_alone(message: Any, key: str) -> None:
     message.model_name, message.model_version = "m", ""
@@ -139,6 +142,7 @@ def documented_hash(key: bytes) -> int:
     return h ^ h >> 16
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_the_hash_is_the_documented_one(key: bytes) -> None:
     assert ROUTE.hash(key) == documented_hash(key)

@@ -12,8 +12,15 @@ from ciclo_gateway.domain.desired import Placement
 from ciclo_gateway.domain.packing import Version
 from ciclo_gateway.domain.routing import Route, table_digest
 from ciclo_gateway.domain.tensors import Field, Signature, Tensor
-from ciclo_gateway.ports.control import Bundle, CorruptBundle, LoadFailed, ServerGone, TableRefused
-from ciclo_gateway.ports.shipping import Outgoing, Segment
+from ciclo_gateway.ports.control import (
+    Bundle,
+    CorruptBundle,
+    LoadFailed,
+    ServerGone,
+    ServerSlow,
+    TableRefused,
+)
+from ciclo_gateway.ports.shipping import Outgoing, Segment, WriteFailureCount
 from ciclo_gateway.wire import inference
 from ciclo_runtime.clock import ManualClock
 from ciclo_runtime.database import Database
@@ -40,7 +47,7 @@ class FakeSpool:
     files: dict[str, bytes] = field(default_factory=dict)
     inodes: dict[str, int] = field(default_factory=dict)
     next_inode: int = 1
-    failures: int | None = None
+    failures: WriteFailureCount | None = None
 
     def write(self, name: str, content: bytes) -> None:
         if name not in self.files:
@@ -67,7 +74,7 @@ class FakeSpool:
         self.files.pop(name, None)
         self.inodes.pop(name, None)
 
-    async def write_failures(self) -> int | None:
+    async def write_failures(self) -> WriteFailureCount | None:
         return self.failures
 
 
@@ -109,7 +116,7 @@ class FakeBundles:
 
 @dataclass
 class FakeServer:
-    """A Triton: holds versions by model; answers twice the input, or wrongly, or dies."""
+    """A Triton: holds versions by model; answers twice the input, or wrongly, or late, or dies."""
 
     placement: Placement = Placement.SERVING
     holds: dict[str, set[int]] = field(default_factory=dict)
@@ -117,6 +124,7 @@ class FakeServer:
     wrong: set[int] = field(default_factory=set)
     unloadable: set[int] = field(default_factory=set)
     deadly: set[int] = field(default_factory=set)
+    slow: set[int] = field(default_factory=set)
     refuses: Callable[[np.ndarray], Exception | None] = lambda _: None
     is_up: bool = True
     asked: list[tuple[int, int]] = field(default_factory=list)
@@ -130,6 +138,8 @@ class FakeServer:
         if self.deadly & set(versions):
             self.restart()
             raise ServerGone("the connection broke")
+        if self.slow & set(versions):
+            raise ServerSlow("it took too long")
         if self.unloadable & set(versions):
             raise LoadFailed("no such operator")
         self.holds[model] = set(versions)
@@ -163,6 +173,7 @@ class FakeEnvoy:
 
     routes: Mapping[str, Route] = field(default_factory=dict)
     published: int = 0
+    refused: int = 0
     is_refusing: bool = False
 
     async def in_force(self) -> str:
@@ -170,6 +181,7 @@ class FakeEnvoy:
 
     async def publish(self, routes: Mapping[str, Route]) -> None:
         if self.is_refusing:
+            self.refused += 1
             raise TableRefused("update_rejected grew")
         self.routes = dict(routes)
         self.published += 1

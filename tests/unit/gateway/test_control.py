@@ -1,102 +1,18 @@
 """What is wanted becomes loaded and routed; what answers wrongly never is."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
-import pytest_asyncio
-from tests.unit.gateway.fakes import FakeBundles, FakeEnvoy, FakeServer, memory
+from tests.unit.gateway.plane import ALONE, CANARY, ONE, START, Plane
 
-from ciclo.errors import CicloError
+from ciclo.errors import Retry
 from ciclo.events.v1.lease_expired_pb2 import LeaseExpired
 from ciclo.events.v1.routes_applied_pb2 import RoutesApplied
 from ciclo.events.v1.routes_refused_pb2 import RoutesRefused
 from ciclo.events.v1.version_loaded_pb2 import VersionLoaded
-from ciclo.events.v1.version_quarantined_pb2 import VersionQuarantined
-from ciclo_gateway.adapters.journal import SqliteJournal
-from ciclo_gateway.catalog import Catalog
-from ciclo_gateway.domain.desired import Cause, Desired, Placement, Rollout, Share, Stage
-from ciclo_gateway.domain.packing import Version
-from ciclo_gateway.loading import MAX_ATTEMPTS, Loader
-from ciclo_gateway.metrics import GatewayMetrics
-from ciclo_gateway.routes import Router, wanted_versions
-from ciclo_runtime.clock import ManualClock
-from ciclo_runtime.database import Database
-
-ONE = Version("m", 1, "sha256:1", "sha256:s")
-TWO = Version("m", 2, "sha256:2", "sha256:s")
-START = datetime(2013, 1, 1, tzinfo=UTC)
-ALONE = Desired("m", 1, champion=ONE, shares=(Share(1, "champion", 1.0),), salt="s")
-CANARY = Desired(
-    "m",
-    2,
-    champion=ONE,
-    rollout=Rollout("r", "c", TWO, Stage.CANARY, 0),
-    shares=(Share(1, "champion", 0.9), Share(2, "challenger", 0.1)),
-    salt="s",
-    lease_expires=START + timedelta(minutes=1),
-)
-
-
-class Plane:
-    """A control plane over fakes; `restart` forgets what a process would."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self.clock = ManualClock(START)
-        self.server, self.envoy, self.bundles = FakeServer(), FakeEnvoy(), FakeBundles()
-        self.catalog = Catalog()
-        self.build()
-
-    def build(self) -> None:
-        journal, metrics = SqliteJournal(self.database), GatewayMetrics()
-        self.journal = journal
-        self.loader = Loader(
-            self.server,
-            wanted_versions(self.catalog, Placement.SERVING),
-            self.bundles,
-            journal,
-            self.catalog,
-            tolerance=1e-4,
-            on_change=lambda: None,
-            metrics=metrics,
-            clock=self.clock,
-        )
-        self.router = Router(self.catalog, self.envoy, journal, metrics=metrics, clock=self.clock)
-
-    async def restart(self) -> None:
-        desired = self.catalog.desired
-        self.catalog = Catalog()
-        await self.journal.fill(self.catalog)
-        self.catalog.desired = desired
-        self.build()
-
-    async def want(self, desired: Desired, steps: int = 3) -> None:
-        self.catalog.desired[desired.model] = desired
-        for _ in range(steps):
-            try:
-                await self.loader.step()
-            except CicloError:
-                continue
-            finally:
-                await self.router.step()
-
-    async def said(self, kind: type[Any]) -> list[Any]:
-        return [m for _, m in await self.database.outbox() if isinstance(m, kind)]
-
-    def weights(self) -> dict[int, float]:
-        route = self.envoy.routes.get("m")
-        return {s.version: s.weight for s in route.shares} if route else {}
-
-
-@pytest_asyncio.fixture
-async def plane() -> AsyncIterator[Plane]:
-    database = memory()
-    await database.start()
-    yield Plane(database)
-    await database.stop()
+from ciclo_gateway.domain.desired import Cause, Desired
+from ciclo_gateway.routes import REFUSED_AGAIN
 
 
 async def test_a_champion_is_loaded_settled_and_routed_once(plane: Plane) -> None:
@@ -162,51 +78,45 @@ async def test_a_lost_lease_is_announced_once_and_the_champion_has_all(plane: Pl
     assert (expired.rollout_id, expired.generation) == ("r", 2)
 
 
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        ("wrong", "PARITY_FAILED"),
-        ("unloadable", "LOAD_FAILED"),
-        ("deadly", "SERVER_DIED"),
-        ("corrupt", "CORRUPT_BUNDLE"),
-    ],
-)
-async def test_a_bad_challenger_is_quarantined_once_and_the_champion_has_its_share(
-    plane: Plane, fault: str, reason: str
+@pytest.mark.parametrize("cannot", ["write", "say"])
+async def test_a_lost_lease_gives_the_champion_all_even_if_nothing_can_be_written_down(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch, cannot: str
 ) -> None:
-    await plane.want(ALONE)
-    if fault == "corrupt":
-        plane.bundles.corrupt.add(TWO.bundle_digest)
-    else:
-        getattr(plane.server, fault).add(2)
     await plane.want(CANARY)
-    await plane.restart()
+    plane.clock.advance(timedelta(minutes=1))
+
+    async def full(*_: object) -> None:
+        raise Retry("the disk is full")
+
+    with monkeypatch.context() as patched:
+        if cannot == "write":
+            patched.setattr(plane.database, "transaction", full)
+        else:
+            patched.setattr(plane.journal, "lease_expired", full)
+        for _ in range(2):
+            with pytest.raises(Retry):
+                await plane.router.step()
+        assert plane.weights() == {1: 1.0, 2: 0.0}
+    told = plane.envoy.published
+    await plane.router.step()
+    assert plane.envoy.published == told, "it is in force already"
+    assert len(await plane.said(LeaseExpired)) == 1
+    assert [w.weight for w in (await plane.said(RoutesApplied))[-1].weights] == [1.0, 0.0]
+
+
+async def test_a_lost_lease_is_announced_with_envoy_away(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await plane.want(CANARY)
-    (quarantined,) = await plane.said(VersionQuarantined)
-    assert (quarantined.reason, quarantined.version.version) == (reason, 2)
-    assert plane.server.holds == plane.server.settled == {"m": {1}}
-    assert plane.weights() == {1: 1.0}
+    plane.clock.advance(timedelta(minutes=1))
 
+    async def away() -> str:
+        raise Retry("Envoy is away")
 
-async def test_a_proven_version_is_not_blamed_for_a_server_that_died(plane: Plane) -> None:
-    await plane.want(ALONE)
-    plane.server.holds.clear()
-    plane.server.settled.clear()
-    plane.server.deadly.add(1)
-    await plane.want(ALONE)
-    assert await plane.said(VersionQuarantined) == []
-    plane.server.deadly.clear()
-    await plane.want(ALONE)
-    assert plane.server.holds == {"m": {1}}
-
-
-async def test_loads_that_never_end_are_given_up(plane: Plane) -> None:
-    for _ in range(MAX_ATTEMPTS):
-        await plane.journal.begin_load(Placement.SERVING, ONE)
-    await plane.want(ALONE)
-    (quarantined,) = await plane.said(VersionQuarantined)
-    assert quarantined.reason == "SERVER_DIED"
-    assert plane.server.holds == {}
+    monkeypatch.setattr(plane.envoy, "in_force", away)
+    with pytest.raises(Retry):
+        await plane.router.step()
+    assert len(await plane.said(LeaseExpired)) == 1
 
 
 async def test_routes_stand_while_the_server_is_away(plane: Plane) -> None:
@@ -223,6 +133,29 @@ async def test_a_refused_table_is_reported_once_and_the_last_good_one_stays(plan
     (refused,) = await plane.said(RoutesRefused)
     assert (refused.model, refused.generation) == ("m", 2)
     assert plane.weights() == {1: 1.0}
+
+
+async def test_a_refused_table_is_offered_again_after_a_while(plane: Plane) -> None:
+    await plane.want(CANARY)
+    plane.envoy.is_refusing = True
+    plane.clock.advance(timedelta(minutes=1))
+    await plane.router.step()
+    plane.envoy.is_refusing = False  # it was another Envoy that refused, or none at all
+    await plane.router.step()
+    assert plane.weights() == {1: 0.9, 2: 0.1}
+    plane.clock.advance(REFUSED_AGAIN.first)
+    await plane.router.step()
+    assert plane.weights() == {1: 1.0, 2: 0.0}
+
+
+async def test_a_table_that_is_refused_again_is_not_reported_again(plane: Plane) -> None:
+    await plane.want(ALONE)
+    plane.envoy.is_refusing = True
+    for _ in range(5):
+        await plane.want(CANARY)
+        plane.clock.advance(timedelta(seconds=10))
+    assert 2 <= plane.envoy.refused <= 5
+    assert len(await plane.said(RoutesRefused)) == 1
 
 
 async def test_an_envoy_that_forgot_its_table_gets_it_again(plane: Plane) -> None:

@@ -1,19 +1,16 @@
-"""Predictions by entity and labels, as callers see them."""
+"""Predictions by entity, as callers see them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.unit.gateway.fakes import memory
 
-from ciclo.errors import NotFound, Retry
-from ciclo.events.v1.labels_reported_pb2 import LabelsReported
-from ciclo_gateway.adapters.label_book import SqliteLabelBook
+from ciclo.errors import NotFound, Reject, Retry
 from ciclo_gateway.catalog import Catalog
 from ciclo_gateway.domain.desired import Desired, Share
-from ciclo_gateway.domain.labels import EVENT_LABELS, BadLabel, Truth
+from ciclo_gateway.domain.event_times import DAY_US
 from ciclo_gateway.domain.packing import Version
 from ciclo_gateway.domain.questions import Columns, Contract, Features
 from ciclo_gateway.domain.routing import Route
@@ -30,6 +27,7 @@ SIGNATURE = Signature(
 )
 COLUMNS = {"origin": np.array(["EWR", "JFK"], dtype=object)}
 ONE = Version("m", 1)
+NOW_US = int(ManualClock().now().timestamp() * 1e6)
 
 
 @dataclass
@@ -82,7 +80,7 @@ async def test_features_are_those_known_a_lag_before_and_the_key_sticks() -> Non
 async def test_without_an_event_time_it_is_now() -> None:
     world = World()
     await handlers(world, catalog()).predict("m", COLUMNS, None, "")
-    assert world.inferred[0]["event_time_us"] == ManualClock().now().timestamp() * 1e6
+    assert world.inferred[0]["event_time_us"] == NOW_US
 
 
 @pytest.mark.parametrize(
@@ -101,29 +99,16 @@ async def test_a_model_that_does_not_serve_says_why(
     assert refused.value.reason == reason  # type: ignore[attr-defined]
 
 
-async def test_a_report_is_stored_once_and_split_into_events_that_fit() -> None:
-    database = memory()
-    await database.start()
-    labels: Sequence[Truth] = [Truth(f"F{n:0255d}", "", 0, 1.0, 1) for n in range(EVENT_LABELS + 1)]
-    served = handlers(World(), catalog(), SqliteLabelBook(database))
-    for _ in range(2):
-        assert await served.report_labels("m", labels, "monday") == EVENT_LABELS + 1
-    stored = [m for _, m in await database.outbox() if isinstance(m, LabelsReported)]
-    assert [len(m.labels) for m in stored] == [EVENT_LABELS, 1]
-    assert {m.model for m in stored} == {"m"}
-    await served.report_labels("m", labels[:1], "")
-    await served.report_labels("m", labels[:1], "")
-    assert len(await database.outbox()) == 4
-    await database.stop()
-
-
-async def test_a_report_with_a_bad_label_stores_nothing() -> None:
-    database = memory()
-    await database.start()
-    served = handlers(World(), catalog(), SqliteLabelBook(database))
-    with pytest.raises(BadLabel):
-        await served.report_labels("m", [Truth("F", "", 0, 1.0, 1), Truth("", "", 0, 1, 1)], "a")
-    assert await database.outbox() == []
-    with pytest.raises(NotFound):
-        await served.report_labels("n", [Truth("F", "", 0, 1.0, 1)], "b")
-    await database.stop()
+@pytest.mark.parametrize(
+    ("event_time_us", "about"), [(-1, "before 1970"), (NOW_US + 2 * DAY_US, "2 days ahead")]
+)
+async def test_an_event_time_before_1970_or_far_ahead_is_refused(
+    event_time_us: int, about: str
+) -> None:
+    world = World()
+    with pytest.raises(Reject, match=about) as refused:
+        await handlers(world, catalog()).predict("m", COLUMNS, event_time_us, "")
+    assert refused.value.field == "event_time"
+    assert world.inferred == []
+    await handlers(world, catalog()).predict("m", COLUMNS, NOW_US + DAY_US, "")
+    assert len(world.inferred) == 1

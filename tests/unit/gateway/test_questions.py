@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ciclo_gateway.domain.labels import BadLabel, Truth, require_labels
 from ciclo_gateway.domain.questions import (
     BadColumns,
     Contract,
@@ -124,26 +123,3 @@ def test_the_first_rows_business_key_sticks_to_a_version() -> None:
     assert routing_key(columns(), CONTRACT) == "F1"
     without = Contract("s", {"origin": "string"}, {}, "", 0, {})
     assert routing_key(columns(), without) == "EWR"
-
-
-@pytest.mark.parametrize(
-    ("label", "field"),
-    [
-        (Truth("", "", 0, 1.0, 1), "labels[1].row_key"),
-        (Truth("F1", "id", 0, 1.0, 1), "labels[1].row_key"),
-        (Truth("F1" * 200, "", 0, 1.0, 1), "labels[1].row_key"),
-        (Truth("F1", "", 0, 0.5, 1), "labels[1].value"),
-        (Truth("F1", "", 0, float("nan"), 1), "labels[1].value"),
-        (Truth("", "id", 2, 0.0, 0), "labels[1].event_time_us"),
-    ],
-)
-def test_a_bad_label_is_refused_by_its_index(label: Truth, field: str) -> None:
-    with pytest.raises(BadLabel) as refused:
-        require_labels([Truth("F0", "", 0, 1.0, 1), label])
-    assert refused.value.field == field
-
-
-@pytest.mark.parametrize("count", [0, 10_001])
-def test_a_report_has_at_least_one_label_and_a_bounded_number(count: int) -> None:
-    with pytest.raises(BadLabel, match="expected 1 to 10000"):
-        require_labels([Truth("F", "", 0, 1.0, 1)] * count)

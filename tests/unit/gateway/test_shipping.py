@@ -17,7 +17,7 @@ from ciclo_gateway.adapters.shipping_ledger import SqliteShippingLedger
 from ciclo_gateway.adapters.tables import HOUR_US
 from ciclo_gateway.catalog import Catalog
 from ciclo_gateway.metrics import GatewayMetrics
-from ciclo_gateway.ports.shipping import Loss, Range
+from ciclo_gateway.ports.shipping import Loss, Range, WriteFailureCount
 from ciclo_gateway.shipping import Shipper, SpoolLimits
 from ciclo_gateway.write_failures import WriteFailures
 from ciclo_runtime.clock import ManualClock
@@ -223,7 +223,9 @@ async def test_lines_that_envoy_could_not_write_are_counted_once() -> None:
     database = memory()
     await database.start()
     spool = FakeSpool()
-    for failures in (0, 3, None, 3, 5, 1):  # it starts anew before the last
-        spool.failures = failures
+    looks = [("a", 0), ("a", 3), None, ("a", 3), ("a", 5), ("b", 1), ("b", 1), ("c", 7), ("d", 0)]
+    for look in looks:  # b counts up to less than a before it is asked, c to more than b
+        spool.failures = WriteFailureCount(*look) if look else None
         await WriteFailures(spool, SqliteShippingLedger(database), GatewayMetrics()).step()
-    assert await lost(database) == [("-", n, "SPOOL_FULL") for n in (3, 2, 1)]
+    assert await lost(database) == [("-", n, "SPOOL_FULL") for n in (3, 2, 1, 7)]
+    await database.stop()

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,10 @@ PREFIX: Final = "http.serve.rds.serve"
 
 VERDICT_WITHIN: Final = timedelta(seconds=5)
 """Envoy takes a few milliseconds; a busy machine may take longer."""
+
+RESERVE_BYTES: Final = 2**20
+"""Of a file that gives its place to a table when the disk is full: what takes a canary back must
+not fail because something else has filled it."""
 
 _POLL: Final = timedelta(milliseconds=10)
 _ROUTE: Final = "infer"
@@ -71,13 +76,16 @@ class EnvoyRoutes:
 
     async def _verdict(self, before: Mapping[str, str], digest: str) -> None:
         until = self._clock.monotonic() + VERDICT_WITHIN.total_seconds()
+        seen = _refusals(before)
         while self._clock.monotonic() < until:
             now = await self._statistics()
             if now.get("version_text") == digest:
                 return
-            for name in _VERDICTS:
-                if now.get(name) != before.get(name):
+            refusals = _refusals(now)
+            for name, count in refusals.items():
+                if count > seen[name]:
                     raise TableRefused(f"Envoy refused table {digest}: {name} grew")
+            seen = refusals  # fewer: Envoy started anew, counts from 0, and has not said yet
             await self._clock.sleep(_POLL)
         raise Retry(f"Envoy has not said within {VERDICT_WITHIN} what it thinks of table {digest}")
 
@@ -100,16 +108,50 @@ class EnvoyRoutes:
         return json.dumps(document, indent=1).encode()  # JSON is YAML
 
 
+def _refusals(statistics: Mapping[str, str]) -> dict[str, int]:
+    """Returns how often Envoy has refused a table since it started, by the name it counts under."""
+    return {name: int(statistics.get(name, "0")) for name in _VERDICTS}
+
+
 def _replace(path: Path, content: bytes) -> None:
-    """Writes a file such that a reader, or a machine that lost power, has all of it or none."""
+    """Writes a file such that a reader, or a machine that lost power, has all of it or none.
+
+    Raises:
+        Retry: It cannot be written; the file is as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.parent.with_name(f".{path.name}.new")  # not in the folder that Envoy watches
-    with draft.open("wb") as file:
+    # Neither lies in the folder that Envoy watches.
+    draft = path.parent.with_name(f".{path.name}.new")
+    reserve = path.parent.with_name(f".{path.name}.reserve")
+    try:
+        try:
+            _write(draft, content)
+        except OSError:
+            reserve.unlink(missing_ok=True)
+            _write(draft, content)
+        draft.rename(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise Retry(f"the routing table cannot be written to {path}: {error}") from error
+    with suppress(OSError):  # the disk is full: the next table that fits makes it again
+        _reserve(reserve)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    draft.rename(path)
-    folder = os.open(path.parent, os.O_DIRECTORY)
+
+
+def _reserve(path: Path) -> None:
+    if not path.exists():
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+
+
+def _sync(path: Path) -> None:
+    folder = os.open(path, os.O_DIRECTORY)
     try:
         os.fsync(folder)
     finally:

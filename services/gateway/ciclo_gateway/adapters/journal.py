@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from ciclo_gateway.adapters.tables import LEASE, LOAD, ROUTE, STATE, VERSION
@@ -97,6 +97,15 @@ class SqliteJournal:
             )
 
         await self._database.transaction(work)
+
+    async def put_load_off(self, placement: Placement, version: Version) -> None:
+        """Writes down that a load ended without a verdict: it was begun, and is not counted."""
+        key = _load_row(placement, version)
+        named = [column == key[column.name] for column in _LOAD_KEY]
+        values = {"attempts": LOAD.c.attempts - 1}
+        await self._database.transaction(
+            lambda tx: tx.connection.execute(update(LOAD).where(*named).values(values)) and None
+        )
 
     async def end_load(
         self,

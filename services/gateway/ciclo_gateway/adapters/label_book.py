@@ -6,7 +6,8 @@ from sqlalchemy import select
 from sqlalchemy.dialects.sqlite import insert
 
 from ciclo_gateway.adapters.tables import LABEL_REPORT
-from ciclo_gateway.domain.labels import EVENT_LABELS, Truth
+from ciclo_gateway.domain.labels import Truth, split
+from ciclo_gateway.ports.serving import Stored
 from ciclo_gateway.wire import events
 from ciclo_runtime.database import Database
 from ciclo_runtime.transaction import Tx
@@ -22,10 +23,10 @@ class SqliteLabelBook:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def store(self, model: str, request_id: str, labels: Sequence[Truth]) -> int:
-        """Stores a report once; returns how many labels it had. They become `LabelsReported`."""
+    async def store(self, model: str, request_id: str, labels: Sequence[Truth]) -> Stored:
+        """Stores a report once. Its labels become `LabelsReported`."""
 
-        def work(tx: Tx) -> int:
+        def work(tx: Tx) -> Stored:
             if request_id:
                 known = tx.connection.execute(
                     select(LABEL_REPORT.c.accepted).where(
@@ -33,15 +34,14 @@ class SqliteLabelBook:
                     )
                 ).scalar_one_or_none()
                 if known is not None:
-                    return int(known)
+                    return Stored(int(known), is_new=False)
                 tx.connection.execute(
                     insert(LABEL_REPORT).values(
                         model=model, request_id=request_id, accepted=len(labels)
                     )
                 )
-            for start in range(0, len(labels), EVENT_LABELS):
-                part = labels[start : start + EVENT_LABELS]
+            for part in split(labels):
                 tx.emit(events.labels_reported(model, part), subject=model, correlation_id="")
-            return len(labels)
+            return Stored(len(labels), is_new=True)
 
         return await self._database.transaction(work)

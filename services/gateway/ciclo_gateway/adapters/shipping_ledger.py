@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from ciclo_gateway.adapters.tables import EVENT_HOUR, HOUR_US, RANGE, SEGMENT, WRITE_FAILURES
-from ciclo_gateway.ports.shipping import Loss, Range, Segment
+from ciclo_gateway.ports.shipping import Loss, Range, Segment, WriteFailureCount
 from ciclo_gateway.wire import events
 from ciclo_runtime.database import Database
 from ciclo_runtime.transaction import Tx
@@ -90,15 +90,18 @@ class SqliteShippingLedger:
 
         await self._database.transaction(work)
 
-    async def count_write_failures(self, since_start: int, loss: Callable[[int], Loss]) -> int:
+    async def count_write_failures(
+        self, found: WriteFailureCount, loss: Callable[[int], Loss]
+    ) -> int:
         """Writes down how often Envoy could not write; returns how many of them are new."""
 
         def work(tx: Tx) -> int:
-            seen = tx.connection.execute(select(WRITE_FAILURES.c.since_start)).scalar_one_or_none()
-            # Fewer than were seen: Envoy has started anew.
-            fresh = since_start - (seen or 0) if since_start >= (seen or 0) else since_start
-            row = {"id": 1, "since_start": since_start}
-            if since_start != seen:
+            seen = tx.connection.execute(select(WRITE_FAILURES)).one_or_none()
+            # An Envoy that started anew counts from 0.
+            is_known = seen is not None and seen.process in (found.process, "")
+            fresh = found.since_start - (seen.since_start if seen is not None and is_known else 0)
+            row = {"id": 1, "process": found.process, "since_start": found.since_start}
+            if fresh or not is_known:
                 tx.connection.execute(
                     insert(WRITE_FAILURES)
                     .values(row)

@@ -8,7 +8,7 @@ from typing import Final
 
 from ciclo.errors import Retry
 from ciclo_gateway.adapters.envoy_admin import EnvoyAdmin
-from ciclo_gateway.ports.shipping import Segment
+from ciclo_gateway.ports.shipping import Segment, WriteFailureCount
 from ciclo_runtime.clock import Clock
 
 SETTLED: Final = timedelta(seconds=2)
@@ -56,18 +56,26 @@ class SpoolFiles:
         """Deletes a file; nothing happens if it is gone."""
         await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
 
-    async def write_failures(self) -> int | None:
+    async def write_failures(self) -> WriteFailureCount | None:
         """Returns how many lines Envoy could not write since it started; None if unknown."""
+        # Each start of Envoy has files of its own: their name is what names the process.
+        process = await asyncio.to_thread(self._newest_start)
         try:
             found = await self._admin.statistics(f"^{_WRITE_FAILED}$")
-            return int(found[_WRITE_FAILED])
+            count = WriteFailureCount(process, int(found[_WRITE_FAILED]))
         except (Retry, KeyError, ValueError):
             return None
+        is_same = process == await asyncio.to_thread(self._newest_start)
+        return count if process and is_same else None
 
     def _next_name(self, stem: str) -> str:
         rotated = sorted(self._folder.glob(f"{stem}.??????.log"))
         number = int(rotated[-1].name.split(".")[1]) + 1 if rotated else 1
         return f"{stem}.{number:06d}.log"
+
+    def _newest_start(self) -> str:
+        names = (p.name for p in self._folder.glob("serve-*.log") if _NAME.fullmatch(p.name))
+        return max((name.split(".")[0] for name in names), default="")
 
     def _list(self) -> list[Segment]:
         if not self._folder.exists():

@@ -1,6 +1,16 @@
 """The gateway's own tables."""
 
-from sqlalchemy import Column, Float, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    inspect,
+)
 
 METADATA = MetaData()
 
@@ -84,8 +94,9 @@ WRITE_FAILURES = Table(
     METADATA,
     Column("id", Integer, primary_key=True),
     Column("since_start", Integer, nullable=False),
+    Column("process", String, nullable=False, server_default=""),
 )
-"""At most one row: lines that Envoy could not write, as it counted them when last asked."""
+"""At most one row: lines that an Envoy could not write, as it counted them when last asked."""
 
 EVENT_HOUR = Table(
     "event_hour",
@@ -114,3 +125,15 @@ LABEL_REPORT = Table(
     Column("accepted", Integer, nullable=False),
 )
 """Reports that named themselves: a repeated one is stored once."""
+
+
+def name_process_of_write_failures(connection: Connection) -> None:
+    """Brings tables from version 1 to 2: a count of write failures names the Envoy it is from."""
+    if inspect(connection).has_table(WRITE_FAILURES.name):
+        connection.exec_driver_sql(
+            "ALTER TABLE write_failures ADD COLUMN process VARCHAR NOT NULL DEFAULT ''"
+        )
+
+
+UPGRADES = (name_process_of_write_failures,)
+"""What brings a file of an earlier version to these tables, in order."""

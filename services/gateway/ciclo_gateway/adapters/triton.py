@@ -21,11 +21,11 @@ from tritonclient.grpc.service_pb2 import (
     RepositoryModelUnloadRequest,
 )
 
-from ciclo.errors import Reject
+from ciclo.errors import Reject, Retry
 from ciclo_bundle.triton import Batching, prune_model, write_model
 from ciclo_gateway.domain.desired import Placement
 from ciclo_gateway.domain.tensors import Tensor
-from ciclo_gateway.ports.control import LoadFailed, ServerGone
+from ciclo_gateway.ports.control import LoadFailed, ServerGone, ServerSlow
 from ciclo_gateway.wire import inference
 from ciclo_runtime.grpc_errors import from_rpc_error
 
@@ -44,7 +44,7 @@ class TritonServer:
         address: gRPC, `host:port`.
         folder: Holds `models/`, its repository, and `models.list`, what it starts with.
         max_rows: In one run of a graph.
-        load_timeout: After it a load counts as failed.
+        load_timeout: After it a load is put off.
     """
 
     def __init__(
@@ -102,7 +102,8 @@ class TritonServer:
         """Makes a model hold these versions and no others; what it held answers meanwhile.
 
         Raises:
-            LoadFailed: Triton says why, or it took too long.
+            LoadFailed: Triton says why.
+            ServerSlow: It took too long; Triton may end it yet.
             ServerGone: It died meanwhile, or before.
         """
         config = await asyncio.to_thread(self._lay_out, model, versions)
@@ -113,11 +114,12 @@ class TritonServer:
                 request, timeout=self._load_timeout.total_seconds()
             )
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAVAILABLE:
-                raise self._gone(error) from error
-            raise LoadFailed(
-                f"{self.placement} Triton, {model} {sorted(versions)}: {error.code().name} "
-                f"{error.details()}"
+            what = f"load of {model} {sorted(versions)}"
+            raise (
+                self._trouble(error, what)
+                or LoadFailed(
+                    f"{self.placement} Triton, {what}: {error.code().name} {error.details()}"
+                )
             ) from error
 
     async def settle(self, model: str, versions: Mapping[int, Path]) -> None:
@@ -125,15 +127,22 @@ class TritonServer:
         await asyncio.to_thread(self._settle, model, versions)
 
     async def unload(self, model: str) -> None:
-        """Takes a model from the server, now and at its next start. Raises `ServerGone`."""
+        """Takes a model from the server, now and at its next start; its files go with it.
+
+        Raises:
+            Retry: It may be held still, so its files are left.
+        """
         await asyncio.to_thread(self._write_list, model, is_listed=False)
         try:
             await self._stub().RepositoryModelUnload(
                 RepositoryModelUnloadRequest(model_name=model), timeout=_ASK_SECONDS
             )
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAVAILABLE:
-                raise self._gone(error) from error
+            what = f"unload of {model}"
+            raise (
+                self._trouble(error, what)
+                or Retry(f"{self.placement} Triton, {what}: {error.code().name} {error.details()}")
+            ) from error
         await asyncio.to_thread(shutil.rmtree, self._repository / model, ignore_errors=True)
 
     async def infer(
@@ -146,6 +155,8 @@ class TritonServer:
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.INTERNAL:  # the graph's own error: asking again
                 raise Reject(str(error.details()), reason="INTERNAL") from error  # changes nothing
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise self._slow(f"question to {model} {version}") from error
             raise from_rpc_error(error) from error
         return inference.read_response(answer)
 
@@ -177,6 +188,17 @@ class TritonServer:
         if self._channel is None:
             raise ServerGone(f"the {self.placement} Triton is used before start()")
         return service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+
+    def _trouble(self, error: grpc.aio.AioRpcError, what: str) -> Retry | None:
+        """Returns what is wrong with the server itself; None if it gave an answer."""
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return self._gone(error)
+        return self._slow(what) if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else None
+
+    def _slow(self, what: str) -> ServerSlow:
+        return ServerSlow(
+            f"the {self.placement} Triton at {self._address} is not done in time: {what}"
+        )
 
     def _gone(self, error: grpc.aio.AioRpcError) -> ServerGone:
         return ServerGone(

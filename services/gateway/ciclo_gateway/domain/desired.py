@@ -134,30 +134,34 @@ class Desired:
             and any(s.weight > 0 and s.version != champion for s in self.shares)
         )
 
-    def route(
-        self, serving: Set[int], quarantined: Set[int], now: datetime
-    ) -> tuple[Share, ...] | None:
+    def route(self, serving: Set[int], unable: Set[int], now: datetime) -> tuple[Share, ...] | None:
         """Returns the shares to put into force, in the order in which Envoy chooses.
 
         Args:
             serving: Versions that answer rightly.
-            quarantined: Versions that never will; what they should answer, the champion answers.
+            unable: Versions that never will, or could not be loaded again: the champion answers
+                what they should, and the previous champion what the champion should.
             now: Wall time.
 
         Returns:
             Empty: the model is not served. None: leave what is in force, because a version that
-            should answer is not ready yet.
+            should answer is not ready yet and nothing that was champion can stand in for it.
         """
         weights = {share.version: share.weight for share in self.shares}
         if self.champion is None or not sum(weights.values()):
             return ()
-        champion = self.champion.number
-        if self.has_expired(now) or quarantined & {v for v, w in weights.items() if w > 0}:
+        champion, unable = self.champion.number, unable - serving
+        if self.has_expired(now) or unable & {v for v, w in weights.items() if w > 0}:
             weights = {champion: 1.0}
+        stand_in = self.previous.number if self.previous and champion in unable else 0
+        if stand_in in serving:
+            weights = {stand_in: 1.0}
         if {version for version, weight in weights.items() if weight > 0} - serving:
             return None
         return tuple(
-            Share(version, variant, weights.get(version, 0.0))
+            Share(
+                version, "champion" if version == stand_in else variant, weights.get(version, 0.0)
+            )
             for version, variant in self._variants()
             if version in serving
         )

@@ -33,6 +33,12 @@ class ServerGone(Retry):
     reason = "SERVER_GONE"
 
 
+class ServerSlow(Retry):
+    """A model server did not do in time what it was asked; it may still be at it."""
+
+    reason = "SERVER_SLOW"
+
+
 class TableRefused(Reject):
     """Envoy refused a routing table; the last good one is back in its place."""
 
@@ -76,7 +82,7 @@ class ModelServer(Protocol):
     async def load(self, model: str, versions: Mapping[int, Path]) -> None:
         """Makes a model hold these versions and no others; what it held answers meanwhile.
 
-        Raises `LoadFailed`, `ServerGone`.
+        Raises `LoadFailed`, `ServerSlow`, `ServerGone`.
         """
         ...
 
@@ -85,7 +91,10 @@ class ModelServer(Protocol):
         ...
 
     async def unload(self, model: str) -> None:
-        """Takes a model from the server, now and at its next start. Raises `ServerGone`."""
+        """Takes a model from the server, now and at its next start; its files go with it.
+
+        Raises `Retry`: the server may hold it still, so its files are left.
+        """
         ...
 
     async def infer(
@@ -133,6 +142,10 @@ class Journal(Protocol):
 
     async def begin_load(self, placement: Placement, version: Version) -> None:
         """Writes down that a load begins, before it does."""
+        ...
+
+    async def put_load_off(self, placement: Placement, version: Version) -> None:
+        """Writes down that a load ended without a verdict: it was begun, and is not counted."""
         ...
 
     async def end_load(

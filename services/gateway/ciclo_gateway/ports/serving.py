@@ -59,9 +59,22 @@ class Inference(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of a report.
+
+    Attributes:
+        labels: How many it had.
+        is_new: False for one that was stored before, under the same id.
+    """
+
+    labels: int
+    is_new: bool
+
+
 class LabelBook(Protocol):
     """Where labels are stored before the caller is told so."""
 
-    async def store(self, model: str, request_id: str, labels: Sequence[Truth]) -> int:
-        """Stores a report once; returns how many labels it had. They become `LabelsReported`."""
+    async def store(self, model: str, request_id: str, labels: Sequence[Truth]) -> Stored:
+        """Stores a report once. Its labels become `LabelsReported`."""
         ...

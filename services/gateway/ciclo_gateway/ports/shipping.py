@@ -23,6 +23,19 @@ class Segment:
     is_closed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class WriteFailureCount:
+    """How many lines an Envoy could not write.
+
+    Attributes:
+        process: Names the Envoy: no two of them alike.
+        since_start: Lines since it started.
+    """
+
+    process: str
+    since_start: int
+
+
 class Spool(Protocol):
     """The folder that Envoy writes captured calls to."""
 
@@ -42,7 +55,7 @@ class Spool(Protocol):
         """Deletes a file; nothing happens if it is gone."""
         ...
 
-    async def write_failures(self) -> int | None:
+    async def write_failures(self) -> WriteFailureCount | None:
         """Returns how many lines Envoy could not write since it started; None if unknown."""
         ...
 
@@ -116,11 +129,13 @@ class ShippingLedger(Protocol):
         """Gives a segment up: it counts as shipped; `PredictionsLost` for each loss."""
         ...
 
-    async def count_write_failures(self, since_start: int, loss: Callable[[int], Loss]) -> int:
+    async def count_write_failures(
+        self, found: WriteFailureCount, loss: Callable[[int], Loss]
+    ) -> int:
         """Writes down how often Envoy could not write; returns how many of them are new.
 
         Args:
-            since_start: What Envoy counted since it started.
+            found: What Envoy counted.
             loss: Makes the loss of so many answers.
         """
         ...
