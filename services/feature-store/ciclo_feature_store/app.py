@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from google.protobuf.message import Message
 
@@ -36,7 +37,7 @@ from ciclo_runtime.metrics import MetricsServer, ServiceMetrics
 from ciclo_runtime.outbox import OutboxRelay
 from ciclo_runtime.reconcile import Reconciler
 from ciclo_runtime.state_table import StateTable
-from ciclo_runtime.streams import StreamReader
+from ciclo_runtime.streams import follow
 from ciclo_runtime.topics_admin import TopicsAdmin
 
 LOOPS_INTERVAL = timedelta(seconds=30)
@@ -66,9 +67,9 @@ def build(settings: Settings) -> Service:
     clock, metrics, database = ground.clock, ground.metrics, ground.database
     bootstrap, rows_per_entity = settings.kafka_bootstrap, settings.online_rows_per_entity
     blobs = BlobStore(settings.blob_url)
-    offline = OfflineProcess(ground.own_metrics, clock, at_start=settings.offline_at_start)
+    offline = _offline(ground)
     states = _loop_states(ground)
-    loops = LoopCatalog(states, blobs, offline, settings.home / "loops")
+    loops = LoopCatalog(states, blobs, offline, settings.home / "loops", clock)
     online = OnlineStore(rows_per_entity)
     feature_sink = FeatureSink(online, ground.tables, loops.view_rules, ground.own_metrics)
     history_sink = HistorySink(ground.tables, Signatures(blobs).find, ground.own_metrics)
@@ -117,6 +118,15 @@ def _ground(settings: Settings) -> _Ground:
     )
 
 
+def _offline(ground: _Ground) -> OfflineProcess:
+    return OfflineProcess(
+        ground.own_metrics,
+        ground.clock,
+        at_start=ground.settings.offline_at_start,
+        limit=ground.settings.offline_time_limit,
+    )
+
+
 def _loop_states(ground: _Ground) -> StateTable[LoopState]:
     return StateTable(
         ground.settings.kafka_bootstrap,
@@ -139,19 +149,19 @@ def _loop_reader(ground: _Ground, states: StateTable[LoopState], loops: LoopCata
 
 def _recording(ground: _Ground, name: str, types: Sequence[type[Message]], sink: Sink) -> Recording:
     settings = ground.settings
-    reader = StreamReader(
-        settings.kafka_bootstrap,
-        settings.env,
-        types,
-        dead_letters=ground.dead_letters,
-        metrics=ground.metrics,
-        clock=ground.clock,
-        max_records=BATCHES_AT_ONCE,
-    )
+    topics = sorted({EVENTS[kind.DESCRIPTOR.name].name(settings.env) for kind in types})
     return Recording(
         name,
-        sorted({EVENTS[kind.DESCRIPTOR.name].name(settings.env) for kind in types}),
-        reader,
+        topics,
+        types,
+        partial(
+            follow,
+            settings.kafka_bootstrap,
+            topics,
+            clock=ground.clock,
+            metrics=ground.metrics,
+            max_records=BATCHES_AT_ONCE,
+        ),
         sink,
         database=ground.database,
         writer=ground.writer,

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from ciclo.errors import Conflict, Reject
+from ciclo.errors import CicloError, Conflict, Reject
 from ciclo_feature_store.domain.definitions import FeatureService
+from ciclo_feature_store.domain.event_time import as_text
 from ciclo_feature_store.domain.history import HistoryStatus, Observations
 from ciclo_feature_store.domain.online import OnlineStore, ViewValues
 from ciclo_feature_store.domain.tasks import (
@@ -129,7 +131,7 @@ class Handlers:
 
         Raises:
             NotFound: The model or loop is unknown.
-            Conflict: No labelled row, or data behind the cut.
+            Conflict: No labelled row, data behind the cut, or it takes too long.
         """
         applied = await self._loops.applied_at(model, loop_digest)
         if start_us is None:
@@ -140,10 +142,10 @@ class Handlers:
         join = join_of(applied, str(self._loops.folder(applied.digest)), self._tables)
         folder = self._datasets.workplace()
         task = SnapshotTask(join, start_us, as_of_us, str(folder))
-        cut = await self._offline.snapshot(task)
         try:
+            cut = await self._offline.snapshot(task)
             self._require_known(applied.service, cut.newest_event_time_us - join.lag_us)
-        except DataBehindCut:
+        except CicloError:
             await self._datasets.discard(folder)
             raise
         return await self._datasets.put(folder, cut, task)
@@ -177,7 +179,8 @@ class Handlers:
             watermark_us = self._online.view(view.name).watermark_us
             if watermark_us is not None and watermark_us < until_us:
                 raise DataBehindCut(
-                    f"view {view.name} is known up to {watermark_us} µs, the newest row needs it "
-                    f"up to {until_us} µs: cut earlier, or wait for its source",
+                    f"view {view.name} is known up to {as_text(watermark_us)}, "
+                    f"{timedelta(microseconds=until_us - watermark_us)} less than the newest row "
+                    "needs: cut earlier, or wait for its source",
                     metadata={"view": view.name},
                 )

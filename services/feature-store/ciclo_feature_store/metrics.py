@@ -46,7 +46,9 @@ class FeatureStoreMetrics:
             "Batches and chunks not stored again",
             "table",
         )
-        self.labels_refused = self._counter("labels_refused", "Labels not finite or of no row")
+        self.labels_refused = self._counter(
+            "labels_refused", "Labels not finite, or of no possible row"
+        )
         self.flush = self._histogram(
             "flush_seconds", "Time to commit what a stream brought", DURATION_BUCKETS, "stream"
         )

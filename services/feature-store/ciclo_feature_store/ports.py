@@ -82,7 +82,7 @@ class Offline(Protocol):
         """Makes the folder of a dataset.
 
         Raises:
-            Conflict: No labelled row.
+            Conflict: No labelled row, or it takes too long.
             Retry: The process died; it is being started again.
         """
         ...
@@ -91,6 +91,7 @@ class Offline(Protocol):
         """Compares captured features with the history.
 
         Raises:
+            Conflict: It takes too long.
             Retry: The process died; it is being started again.
         """
         ...

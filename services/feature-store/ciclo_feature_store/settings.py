@@ -33,6 +33,9 @@ class Settings(ServiceSettings):
     """Whether the process that imports Feast (6 to 20 s of one core) is started with the service,
     or by the first task that needs it."""
 
+    offline_time_limit: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(minutes=15)
+    """How long one cut or audit may take; then its process is replaced and it fails."""
+
     @property
     def home(self) -> Path:
         """Folder of this service's files."""

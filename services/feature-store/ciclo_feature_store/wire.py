@@ -1,7 +1,7 @@
 """Protobuf ↔ domain, both ways; the only module that knows the messages."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,6 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from numpy.typing import NDArray
 
-from ciclo.cloudevents import Envelope, encode
 from ciclo.common.v1.tensor_pb2 import Column, DoubleValues, StringValues
 from ciclo.common.v1.version_pb2 import Variant
 from ciclo.errors import Reject
@@ -55,6 +54,12 @@ _INTEGERS = {
     "duration_us": "duration_us",
 }
 
+MOST_ROW = 2**31 - 1
+"""Greatest `row` of a label; no request has as many rows."""
+
+VALID_SECONDS = range(-62_135_596_800, 253_402_300_800)
+"""What a `Timestamp` may say: from year 1 to year 9999."""
+
 MODEL_NAME = r"[a-z][a-z0-9-]{0,62}"
 """Of a model; also a folder's."""
 
@@ -71,8 +76,17 @@ def timestamp(microseconds: int) -> Timestamp:
 
 
 def optional_us(message: Message, field: str) -> int | None:
-    """Returns a time field in microseconds, None where it is absent."""
-    return time_us(getattr(message, field)) if message.HasField(field) else None
+    """Returns a time field in microseconds, None where it is absent.
+
+    Raises:
+        Reject: It lies outside the years 1 to 9999, as no valid `Timestamp` does.
+    """
+    if not message.HasField(field):
+        return None
+    time = getattr(message, field)
+    if time.seconds not in VALID_SECONDS:
+        raise Reject(f"{field} is {time.seconds} s, expected a year from 1 to 9999", field=field)
+    return time_us(time)
 
 
 def required_us(message: Message, field: str) -> int:
@@ -85,12 +99,6 @@ def required_us(message: Message, field: str) -> int:
     if microseconds is None:
         raise Reject(f"{field} is missing", field=field)
     return microseconds
-
-
-def as_sent(envelope: Envelope, message: Message) -> Mapping[str, Any]:
-    """Returns key, value and headers of an event, as they travel."""
-    record = encode(envelope, message)
-    return {"key": record.key, "value": record.value, "headers": record.headers}
 
 
 def loop_state(message: RegistryState) -> LoopState:
@@ -151,11 +159,10 @@ def history_rows(message: Any) -> int:
     Raises:
         Reject: The model has no name that a folder could have.
     """
-    is_labels = isinstance(message, LabelsReported)
-    model = message.model if is_labels else message.version.model
+    model = message.model if is_labels(message) else message.version.model
     if not re.fullmatch(MODEL_NAME, model):
         raise Reject(f"{model!r} is no name of a model", field="model")
-    return len(message.labels) if is_labels else sum(message.row_counts)
+    return len(message.labels) if is_labels(message) else sum(message.row_counts)
 
 
 def answers(message: PredictionsServed) -> Answers:
@@ -184,33 +191,38 @@ def answers(message: PredictionsServed) -> Answers:
     )
 
 
-def label_piece(message: LabelsReported, offset: int) -> tuple[Piece, int]:
+def label_piece(message: Any, offset: int, refuse: Callable[[int, str], None]) -> Piece:
     """Reads labels as rows of the table `labels`.
 
-    Returns:
-        The rows, and how many labels were refused: not finite, or naming no row.
+    Args:
+        message: The report.
+        offset: Of its record.
+        refuse: Is told the index of each label that is left out, and why in UPPER_SNAKE_CASE.
     """
-    good = [
-        label
-        for label in message.labels
-        if np.isfinite(label.value) and (label.row_key or label.prediction_id)
-    ]
-    rows = len(good)
-    return Piece(
-        message.model,
-        "labels",
-        {
-            "row_key": texts([label.row_key for label in good]),
-            "prediction_id": texts([label.prediction_id for label in good]),
-            "row": HistoryColumn("int32", np.array([label.row for label in good], dtype=np.int32)),
-            "value": HistoryColumn("float64", np.array([label.value for label in good])),
-            "event_time": HistoryColumn(
-                "timestamp", np.array([label.event_time_us for label in good], dtype=np.int64)
-            ),
-            "_offset": constant("int64", offset, rows),
-            "_index": HistoryColumn("int64", np.arange(rows, dtype=np.int64)),
-        },
-    ), len(message.labels) - rows
+    reasons = [_why_refused(label) for label in message.labels]
+    for index, reason in enumerate(reasons):
+        if reason:
+            refuse(index, reason)
+    good = [label for label, reason in zip(message.labels, reasons, strict=True) if not reason]
+    times = np.array([label.event_time_us for label in good], dtype=np.int64)
+    columns = {
+        "row_key": texts([label.row_key for label in good]),
+        "prediction_id": texts([label.prediction_id for label in good]),
+        "row": HistoryColumn("int32", np.array([label.row for label in good], dtype=np.int32)),
+        "value": HistoryColumn("float64", np.array([label.value for label in good])),
+        "event_time": HistoryColumn("timestamp", times),
+        "_offset": constant("int64", offset, len(good)),
+        "_index": HistoryColumn("int64", np.arange(len(good), dtype=np.int64)),
+    }
+    return Piece(message.model, "labels", columns)
+
+
+def _why_refused(label: Any) -> str:
+    if not np.isfinite(label.value):
+        return "LABEL_NOT_FINITE"
+    if not label.row_key and not label.prediction_id:
+        return "LABEL_NAMES_NO_ROW"
+    return "ROW_OUT_OF_RANGE" if label.row > MOST_ROW else ""
 
 
 def observations(request: rpc.ImportObservationsRequest) -> Observations:

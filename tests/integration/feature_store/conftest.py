@@ -28,7 +28,7 @@ from tests.unit.feature_store.examples import (
 from ciclo.cloudevents import Envelope, encode
 from ciclo.events.v1.registry_state_pb2 import RegistryState
 from ciclo.features.v1.feature_service_pb2_grpc import FeatureServiceStub
-from ciclo.topics import topic_of
+from ciclo.topics import Topic, topic_of
 from ciclo_bundle.signature import encode_signature
 from ciclo_bundle.store import BlobStore
 from ciclo_feature_store.adapters.offline_process import OfflineProcess
@@ -171,12 +171,23 @@ class Publisher:
 
     async def publish(self, message: Message, subject: str = MODEL) -> int:
         """Returns the offset."""
+        return await self._send(topic_of(message), message, subject)
+
+    async def publish_bytes(self, topic: Topic, value: bytes, *, like: Message) -> int:
+        """Says something with the headers of a message and another value. Returns the offset."""
+        return await self._send(topic, like, MODEL, value)
+
+    async def _send(
+        self, topic: Topic, message: Message, subject: str, value: bytes | None = None
+    ) -> int:
         self.count += 1
         envelope = Envelope(f"test-{self.count}", "/test", subject, datetime.now(UTC))  # noqa: TID251
         record = encode(envelope, message)
-        topic = topic_of(message).name(self.env)
         sent: Any = await self.producer.send_and_wait(
-            topic, record.value, key=record.key, headers=list(record.headers)
+            topic.name(self.env),
+            record.value if value is None else value,
+            key=record.key,
+            headers=list(record.headers),
         )
         offset: int = sent.offset
         return offset

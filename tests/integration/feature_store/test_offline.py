@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +18,17 @@ from tests.unit.feature_store.examples import (
     SIGNATURE,
     START_US,
     applied_loop,
+    event,
     feature_rows_event,
     flights_loop,
     labels_event,
     predictions_event,
 )
 
-from ciclo.cloudevents import Envelope
-from ciclo.errors import Conflict, Reject, Retry
+from ciclo.errors import Conflict, Reject
 from ciclo_bundle import folder_digest
-from ciclo_feature_store.adapters import offline_process
 from ciclo_feature_store.adapters.delta import Tables, arrow_table
+from ciclo_feature_store.adapters.events import Event
 from ciclo_feature_store.adapters.feature_sink import FeatureSink
 from ciclo_feature_store.adapters.history_sink import HistorySink
 from ciclo_feature_store.adapters.offline_process import OfflineProcess
@@ -37,11 +36,8 @@ from ciclo_feature_store.domain.history import Observations, observation_columns
 from ciclo_feature_store.domain.online import OnlineStore
 from ciclo_feature_store.domain.tasks import AuditTask, DefineTask, SnapshotTask, join_of
 from ciclo_feature_store.metrics import FeatureStoreMetrics
-from ciclo_runtime.clock import SystemClock
 from ciclo_runtime.metrics import ServiceMetrics
-from ciclo_runtime.streams import StreamRecord
 
-NOW = datetime(2013, 1, 1, tzinfo=UTC)
 NAN = float("nan")
 NONE = {"humid": NAN, "sky": "", "delay_1h": NAN, "delay_3h": NAN}
 
@@ -62,35 +58,34 @@ class History:
         self._offset = 0
         self._cuts = 0
 
-    def _record(self, message: Message) -> StreamRecord:
+    def _event(self, message: Message) -> Event:
         self._offset += 1
-        envelope = Envelope(str(self._offset), "/test", MODEL, NOW)
-        return StreamRecord("t", 0, self._offset, NOW, envelope, message)
+        return event(self._offset, message)
 
     def observe(self, view: str, entity: str, key: str, hour: float, **fields: object) -> None:
         columns = {
             name: np.array([value], dtype=object if isinstance(value, str) else None)
             for name, value in fields.items()
         }
-        event = feature_rows_event(view, [at(hour)], {entity: [key]}, columns)
-        self._features.take(self._record(event))
+        sent = feature_rows_event(view, [at(hour)], {entity: [key]}, columns)
+        self._features.take(self._event(sent))
         assert not self._features.drain().write()
 
     def serve(self, flight: str, hour: float, *, id: str = "", **features: object) -> None:  # noqa: A002
         values = {"origin": "EWR", "carrier": "UA", "distance": 1.0, "departure": at(hour)}
         values |= {"flight": flight} | NONE | features
-        event = predictions_event(
+        sent = predictions_event(
             [id or f"id-{flight}-{hour}"],
             [1],
             [at(hour)],
             {name: [value] for name, value in values.items()},
             [0.5],
         )
-        self._history.take(self._record(event))
+        self._history.take(self._event(sent))
         assert not self._history.drain().write()
 
     def label(self, flight: str, value: float, hour: float) -> None:
-        self._history.take(self._record(labels_event((flight, value, at(hour)))))
+        self._history.take(self._event(labels_event((flight, value, at(hour)))))
         assert not self._history.drain().write()
 
     def import_observation(self, flight: str, hour: float, label: float, known: float) -> None:
@@ -305,16 +300,3 @@ def serve_random_flights(history: History, rng: np.random.Generator, hours: Sequ
         if at(hour) - read[1].event_times_us[0] > 6 * HOUR_US:
             captured["delay_1h"] = NAN
         history.serve(f"f{hour}", hour, **captured)
-
-
-async def test_a_process_that_dies_fails_its_task_and_is_replaced(
-    history: History, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    metrics = FeatureStoreMetrics(ServiceMetrics("feature-store"))
-    process = OfflineProcess(metrics, SystemClock(), at_start=False)
-    task = AuditTask(history.join(), 0, 1)
-    monkeypatch.setattr(offline_process, "MODULE", "keyword")  # ends without an answer
-    for _ in range(2):
-        with pytest.raises(Retry, match="died"):
-            await process.audit(task)
-    await process.stop()

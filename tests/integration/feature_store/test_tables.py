@@ -1,37 +1,31 @@
 """Tables hold each row once, tell where they end, and can be read by anybody."""
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 from google.protobuf.message import Message
 from tests.unit.feature_store.examples import (
     MODEL,
     SERVICE,
     SIGNATURE,
+    event,
     feature_rows_event,
     labels_event,
     predictions_event,
 )
 
-from ciclo.cloudevents import Envelope
 from ciclo_feature_store.adapters.delta import SchemaConflict, Tables
 from ciclo_feature_store.adapters.feature_sink import FeatureSink, restore
 from ciclo_feature_store.adapters.history_sink import HistorySink
+from ciclo_feature_store.domain.feature_rows import BadFeatureRows
 from ciclo_feature_store.domain.online import OnlineStore
 from ciclo_feature_store.metrics import FeatureStoreMetrics
 from ciclo_runtime.metrics import ServiceMetrics
-from ciclo_runtime.streams import StreamRecord
-
-NOW = datetime(2013, 1, 1, tzinfo=UTC)
-
-
-def record(offset: int, message: Message, topic: str = "t") -> StreamRecord:
-    return StreamRecord(topic, 0, offset, NOW, Envelope(str(offset), "/test", MODEL, NOW), message)
 
 
 def weather(time_us: int, humid: float) -> Message:
@@ -69,14 +63,14 @@ class Process:
 def test_a_kill_between_commit_and_position_stores_rows_once(tmp_path: Path) -> None:
     first = Process(tmp_path)
     for offset in range(3):
-        first.features.take(record(offset, weather(offset, offset)))
-        first.history.take(record(offset, answers([f"p{offset}"], f"b{offset}")))
+        first.features.take(event(offset, weather(offset, offset)))
+        first.history.take(event(offset, answers([f"p{offset}"], f"b{offset}")))
     assert not first.features.drain().write()
     assert not first.history.drain().write()
     second = Process(tmp_path)  # the position was not saved: everything comes again, and more
     for offset in range(5):
-        second.features.take(record(offset, weather(offset, offset)))
-        second.history.take(record(offset, answers([f"p{offset}"], f"b{offset}")))
+        second.features.take(event(offset, weather(offset, offset)))
+        second.history.take(event(offset, answers([f"p{offset}"], f"b{offset}")))
     for flush in (second.features.drain(), second.history.drain()):
         assert not flush.write()
         assert not flush.write()  # and a commit that seemed to fail is tried again
@@ -87,20 +81,20 @@ def test_a_kill_between_commit_and_position_stores_rows_once(tmp_path: Path) -> 
 
 def test_topics_and_offsets_do_not_hide_each_other(tmp_path: Path) -> None:
     process = Process(tmp_path)
-    process.history.take(record(100, answers(["p1"], "b1"), topic="one"))
-    process.history.take(record(0, answers(["p2"], "b2"), topic="other"))
+    process.history.take(event(100, answers(["p1"], "b1"), topic="one"))
+    process.history.take(event(0, answers(["p2"], "b2"), topic="other"))
     process.history.drain().write()
     assert process.rows("predictions", MODEL) == 2
 
 
 def test_a_batch_that_was_sent_twice_is_stored_once(tmp_path: Path) -> None:
     process = Process(tmp_path)
-    process.history.take(record(0, answers(["p1"], "spool:0-9")))
-    process.history.take(record(1, answers(["p1"], "spool:0-9")))
+    process.history.take(event(0, answers(["p1"], "spool:0-9")))
+    process.history.take(event(1, answers(["p1"], "spool:0-9")))
     process.history.drain().write()
     after = Process(tmp_path)
-    after.history.take(record(2, answers(["p1"], "spool:0-9")))
-    after.history.take(record(3, answers(["p2"], "spool:9-18")))
+    after.history.take(event(2, answers(["p1"], "spool:0-9")))
+    after.history.take(event(3, answers(["p2"], "spool:9-18")))
     after.history.drain().write()
     assert after.rows("predictions", MODEL) == 2
 
@@ -108,7 +102,7 @@ def test_a_batch_that_was_sent_twice_is_stored_once(tmp_path: Path) -> None:
 def test_what_was_readable_online_is_readable_after_a_restart(tmp_path: Path) -> None:
     first = Process(tmp_path, rows_per_entity=3)
     for offset, time_us in enumerate([10, 20, 5, 20, 30, 40]):
-        first.features.take(record(offset, weather(time_us, 100.0 + offset)))
+        first.features.take(event(offset, weather(time_us, 100.0 + offset)))
     first.features.drain().write()
     second = Process(tmp_path, rows_per_entity=3)
     for as_of_us in (20, 25, 30, 45, None):
@@ -121,34 +115,93 @@ def test_what_was_readable_online_is_readable_after_a_restart(tmp_path: Path) ->
 def test_small_files_are_rewritten_and_nothing_changes(tmp_path: Path) -> None:
     process = Process(tmp_path, compact_after=5)
     for offset in range(5):
-        process.history.take(record(offset, answers([f"p{offset}"], f"b{offset}")))
+        process.history.take(event(offset, answers([f"p{offset}"], f"b{offset}")))
         process.history.drain().write()
     dataset: Any = process.tables.table("predictions", MODEL).dataset()
     assert len(dataset.files) == 1
     again = Process(tmp_path)
-    again.history.take(record(4, answers(["p4"], "b4")))
+    again.history.take(event(4, answers(["p4"], "b4")))
     again.history.drain().write()
     assert again.rows("predictions", MODEL) == 5
 
 
-def test_new_columns_are_welcome_and_other_types_are_refused(tmp_path: Path) -> None:
-    process = Process(tmp_path)
-    process.features.take(record(0, weather(1, 1.0)))
+def test_new_columns_are_welcome_and_other_types_are_refused_before_they_are_read(
+    tmp_path: Path,
+) -> None:
+    first = Process(tmp_path)
+    first.features.take(event(0, weather(1, 1.0)))
     origin = {"origin": ["EWR"]}
     sky = {"sky": np.array(["clear"], dtype=object)}
-    process.features.take(record(1, feature_rows_event("weather", [2], origin, sky)))
+    first.features.take(event(1, feature_rows_event("weather", [2], origin, sky)))
     text = {"humid": np.array(["wet"], dtype=object)}
-    process.features.take(record(2, feature_rows_event("weather", [3], origin, text)))
-    (refused,) = process.features.drain().write()
-    assert refused.record.offset == 2
-    assert isinstance(refused.error, SchemaConflict)
-    assert process.rows("features", "weather") == 3
+    first.features.drain().write()
+    for process in (first, Process(tmp_path)):
+        with pytest.raises(BadFeatureRows, match="has humid"):
+            process.features.take(event(2, feature_rows_event("weather", [3], origin, text)))
+        assert not process.features.drain().write()
+        assert process.rows("features", "weather") == 3
+
+
+def test_a_table_refuses_another_type_and_another_spelling(tmp_path: Path) -> None:
+    table = Tables(tmp_path, compact_after=128).table("features", "weather")
+    table.require_types({"humid": pa.float32()})
+    for name, kind in (("humid", pa.string()), ("Humid", pa.float32())):
+        with pytest.raises(SchemaConflict, match="another name"):
+            table.require_types({name: kind})
+
+
+def poisoned(**changes: Any) -> Message:
+    """Answers that decode, and that no table can hold."""
+    message: Any = answers(["bad"], "bad")
+    for field, value in changes.items():
+        if field == "version":
+            message.version.version = value
+        elif isinstance(value, list):
+            message.ClearField(field)
+            getattr(message, field).extend(value)
+        else:
+            setattr(message, field, value)
+    return message
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"variant": 99}, "99"),
+        ({"purpose": 99}, "99"),
+        ({"version": 2**32 - 1}, "4294967295"),
+        ({"duration_us": [2**64 - 1]}, "too large"),
+        ({"status_codes": [2**32 - 1]}, "expected FP32 (0, 1)"),
+        ({"row_counts": [2**32 - 1]}, "4294967295"),
+        ({"prediction_ids": []}, "one a request"),
+    ],
+)
+def test_what_no_table_can_hold_is_refused_and_its_neighbours_are_stored(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    process = Process(tmp_path)
+    process.history.take(event(0, answers(["p1"], "b1")))
+    process.history.take(event(1, poisoned(**changes)))
+    process.history.take(event(2, answers(["p2"], "b2")))
+    (refused,) = process.history.drain().write()
+    assert refused.event.offset == 1
+    assert words in str(refused.error)
+    assert process.rows("predictions", MODEL) == 2
+
+
+def test_a_label_that_no_table_can_hold_is_left_out_alone(tmp_path: Path) -> None:
+    process = Process(tmp_path)
+    message: Any = labels_event(("f1", 1.0, 9), ("f2", 0.0, 9))
+    message.labels.add(prediction_id="p", row=3_000_000_000, value=1.0, event_time_us=9)
+    process.history.take(event(0, message))
+    assert not process.history.drain().write()
+    assert process.rows("labels", MODEL) == 2
 
 
 def test_an_outsider_reads_the_tables_with_plain_duckdb(tmp_path: Path) -> None:
     process = Process(tmp_path)
-    process.history.take(record(0, answers(["p1", "p2"], "b1")))
-    process.history.take(record(1, labels_event(("p1", 1.0, 9))))
+    process.history.take(event(0, answers(["p1", "p2"], "b1")))
+    process.history.take(event(1, labels_event(("p1", 1.0, 9))))
     process.history.drain().write()
     predictions, labels = listed(tmp_path / "predictions"), listed(tmp_path / "labels")
     rows = (

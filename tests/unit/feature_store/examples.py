@@ -1,10 +1,14 @@
 """A small loop about flights, and events about it, for the tests of the feature store."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from aiokafka import ConsumerRecord
+from google.protobuf.message import Message
 
+from ciclo.cloudevents import Envelope, encode
 from ciclo.common.v1.version_pb2 import Variant, VersionRef
 from ciclo.events.v1.feature_rows_observed_pb2 import FeatureRowsObserved
 from ciclo.events.v1.labels_reported_pb2 import Label, LabelsReported
@@ -13,6 +17,7 @@ from ciclo.loop import Loop, parse_loop
 from ciclo.tensors import pack_column, pack_tensor
 from ciclo_bundle import Field, Signature
 from ciclo_feature_store import wire
+from ciclo_feature_store.adapters.events import Event
 from ciclo_feature_store.domain.definitions import (
     AppliedLoop,
     Definitions,
@@ -174,4 +179,22 @@ def labels_event(*labels: tuple[str, float, int]) -> LabelsReported:
     return LabelsReported(
         model=MODEL,
         labels=[Label(row_key=key, value=value, event_time_us=at) for key, value, at in labels],
+    )
+
+
+def kafka_record(offset: int, message: Message, topic: str = "t") -> ConsumerRecord:
+    """An event as Kafka gives it."""
+    now = datetime(2013, 1, 1, tzinfo=UTC)
+    sent = encode(Envelope(f"e{offset}", "/test", MODEL, now), message)
+    sizes, time_ms = (len(sent.key), len(sent.value)), int(now.timestamp() * 1000)
+    return ConsumerRecord(
+        topic, 0, offset, time_ms, 0, sent.key, sent.value, None, *sizes, sent.headers
+    )
+
+
+def event(offset: int, message: Message, topic: str = "t") -> Event:
+    """An event as a sink takes it."""
+    record = kafka_record(offset, message, topic)
+    return Event(
+        record, Envelope(f"e{offset}", "/test", MODEL, datetime(2013, 1, 1, tzinfo=UTC)), message
     )

@@ -7,8 +7,8 @@ from tests.unit.feature_store.examples import MODEL, SIGNATURE, labels_event, pr
 
 from ciclo.errors import Reject
 from ciclo_feature_store import wire
-from ciclo_feature_store.domain.answers import answer_piece
-from ciclo_feature_store.domain.history import HistoryColumn, Piece
+from ciclo_feature_store.domain.answers import BadAnswers, answer_piece
+from ciclo_feature_store.domain.history import HistoryColumn, Piece, history_column
 
 INPUTS: dict[str, list[Any]] = {
     "flight": ["f1", "f2", "f3"],
@@ -98,13 +98,30 @@ def test_a_tensor_of_other_rows_type_or_name_is_refused() -> None:
             answer_piece(wire.answers(event), SIGNATURE, 0)
 
 
+@pytest.mark.parametrize("count", [0, 2, 2**32 - 1])
+def test_a_request_that_claims_other_rows_than_its_inputs_have_is_refused(count: int) -> None:
+    event = predictions_event(["p1"], [1], [5], {"flight": ["f1"]}, [0.1])
+    event.row_counts[0] = count
+    with pytest.raises(BadAnswers, match=f"the requests {count}"):
+        answer_piece(wire.answers(event), SIGNATURE, 0)
+
+
+@pytest.mark.parametrize("name", ["version", "Version", "_x"])
+def test_no_input_can_take_the_place_of_a_column_of_the_table(name: str) -> None:
+    assert history_column(name) == f"{name}_"
+
+
 def test_each_label_is_accepted_or_refused_by_itself() -> None:
     event = labels_event(("f1", 1.0, 5), ("f2", float("nan"), 6), ("", 1.0, 7), ("f4", 0.0, 8))
-    labels, refused = wire.label_piece(event, offset=3)
+    event.labels[3].row = 2**31 - 1
+    event.labels.add(prediction_id="p5", row=2**31, value=1.0, event_time_us=9)
+    refused = {}
+    labels = wire.label_piece(event, 3, refused.__setitem__)
     assert labels.model == MODEL
     assert known(labels.columns["row_key"]) == ["f1", "f4"]
     assert known(labels.columns["value"]) == [1.0, 0.0]
-    assert refused == 2
+    assert known(labels.columns["row"]) == [0, 2**31 - 1]
+    assert refused == {1: "LABEL_NOT_FINITE", 2: "LABEL_NAMES_NO_ROW", 4: "ROW_OUT_OF_RANGE"}
 
 
 def test_a_model_whose_name_is_no_folder_is_refused() -> None:

@@ -41,9 +41,13 @@ def test_a_watermark_may_come_alone() -> None:
         ({"fields": {"_offset": [1.0, 2.0]}}, "must not be called"),
         ({"fields": {"event_time": [1.0, 2.0]}}, "must not be called"),
         ({"fields": {'a" ; DROP': [1.0, 2.0]}}, "must not be called"),
-        ({"fields": {"origin": [1.0, 2.0]}}, "entity and field at once"),
+        ({"fields": {"Event_Time": [1.0, 2.0]}}, "must not be called"),
+        ({"fields": {"origin": [1.0, 2.0]}}, "same but for case"),
+        ({"fields": {"Origin": [1.0, 2.0]}}, "same but for case"),
+        ({"fields": {"sky": [1.0, 2.0], "SKY": [1.0, 2.0]}}, "same but for case"),
         ({"entities": {}}, "needs an entity"),
         ({"view": "../weather"}, "no name of a view"),
+        ({"view": "v" * 256}, "no name of a view"),
     ],
 )
 def test_a_batch_that_is_not_whole_is_refused(changes, words: str) -> None:
@@ -55,6 +59,14 @@ def test_a_column_that_occurs_twice_is_refused() -> None:
     event = feature_rows_event(**GOOD, fields={"humid": [0.1, 0.2]})
     event.fields.add().CopyFrom(event.fields[0])
     with pytest.raises(Reject, match="twice"):
+        wire.observed_rows(event)
+
+
+@pytest.mark.parametrize("seconds", [-62_135_596_801, 253_402_300_800, 2**62])
+def test_a_watermark_that_no_calendar_has_is_refused(seconds: int) -> None:
+    event = feature_rows_event(**GOOD, fields={"humid": [0.1, 0.2]})
+    event.watermark_time.seconds = seconds
+    with pytest.raises(Reject, match="a year from 1 to 9999"):
         wire.observed_rows(event)
 
 

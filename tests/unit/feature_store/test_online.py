@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,7 +141,7 @@ def test_a_restored_view_answers_as_the_one_that_was_lost(
         for place, row in enumerate(newest_first)
         if sum(other[0] == row[0] for other in newest_first[:place]) <= most
     ]
-    after.restore({"origin": str}, ("humid",), kept)
+    after.restore({"origin": str}, {"humid": float}, kept)
     for origin in "AB":
         try:
             wanted = read(before, origin, as_of_us)
@@ -191,6 +192,31 @@ def test_a_batch_joined_by_other_entities_is_refused_whole() -> None:
     with pytest.raises(BadFeatureRows, match="joined by origin"):
         view.apply(other, 1)
     assert view.watermark_us is None
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "words"),
+    [
+        (
+            "humid",
+            np.array(["wet"], dtype=object),
+            r"humid \(number\), the batch has humid \(text\)",
+        ),
+        ("Humid", np.array([2.0]), r"humid \(number\), the batch has Humid"),
+    ],
+)
+def test_what_the_table_would_refuse_is_never_readable_online(
+    field: str, values: Any, words: str
+) -> None:
+    fresh, restored = filled([Sent(0, "A", 0, 1.0)]), OnlineView("weather", 10)
+    restored.restore({"origin": str}, {"humid": float}, [(("A",), 0, (0, 0), (1.0,))])
+    origin = {"origin": np.array(["A"], dtype=object)}
+    other = feature_rows("weather", np.array([1]), origin, {field: values}, 5)
+    for view in (fresh, restored):
+        with pytest.raises(BadFeatureRows, match=words):
+            view.apply(other, 1)
+        assert same(read(view, "A", None), (0, 1.0))
+        assert view.watermark_us is None
 
 
 def test_a_key_of_another_type_is_refused_because_it_would_be_unknown() -> None:

@@ -58,6 +58,12 @@ class Signatures:
                 raise UnknownBundle(
                     f"bundle {bundle_digest!r}: {error}", field="version.bundle_digest"
                 ) from error
+            except (LookupError, TypeError, ValueError) as error:
+                raise UnknownBundle(
+                    f"{bundle_digest!r} is no bundle: {error!r} where a manifest or a listing with "
+                    "a signature.json was expected",
+                    field="version.bundle_digest",
+                ) from error
             except OSError as error:
                 raise Retry(f"the blob store does not answer: {error}") from error
         return self._found[bundle_digest]

@@ -100,14 +100,16 @@ class HistoryTable:
         """Checks columns, and takes new ones as declared.
 
         Raises:
-            SchemaConflict: A column has another type than before; nothing is declared.
+            SchemaConflict: A column has another type than before, or differs from another only in
+                case, which Delta does not tell apart; nothing is declared.
         """
+        spelled = {name.lower(): name for name in self._types}
         for name, kind in types.items():
-            before = self._types.get(name, kind)
-            if before != kind:
+            before = spelled.setdefault(name.lower(), name)
+            if before != name or self._types.get(name, kind) != kind:
                 raise SchemaConflict(
-                    f"{self.folder.name}.{name} is {before} in the table, {kind} in the batch: "
-                    "give the new column another name",
+                    f"{self.folder.name}.{before} is {self._types.get(before, kind)} in the table, "
+                    f"the batch has {name} as {kind}: give the new column another name",
                     field=name,
                 )
         self._types |= types

@@ -11,15 +11,18 @@ import pyarrow as pa
 from ciclo.errors import Reject
 from ciclo_feature_store import wire
 from ciclo_feature_store.adapters.delta import ARROW, HistoryTable, Tables
+from ciclo_feature_store.adapters.events import Event
 from ciclo_feature_store.adapters.recording import Refused
 from ciclo_feature_store.domain.definitions import View
 from ciclo_feature_store.domain.feature_rows import FeatureRows, require_fit
 from ciclo_feature_store.domain.online import OnlineStore
 from ciclo_feature_store.metrics import FeatureStoreMetrics
-from ciclo_runtime.streams import StreamRecord
 
 OWN_COLUMNS = ("event_time", "_offset", "_index")
 """What a view's table has beside join keys and fields."""
+
+KINDS = {pa.string(): str, pa.int64(): int, pa.float32(): float}
+"""What the values of a column are online, by their type in a table."""
 
 ENTITY = {b"ciclo.role": b"entity"}
 """Metadata of the columns that are join keys, so that a restart knows them without definitions."""
@@ -30,15 +33,10 @@ ViewRules = Callable[[str], tuple[View, Collection[str]] | None]
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A batch and the record that it came in."""
+    """A batch and the event that brought it."""
 
     rows: FeatureRows
-    record: StreamRecord
-
-    @property
-    def stream(self) -> str:
-        """Name of the record's partition."""
-        return f"{self.record.topic}/{self.record.partition}"
+    event: Event
 
 
 class FeatureSink:
@@ -62,15 +60,15 @@ class FeatureSink:
         self._metrics = metrics
         self._taken: dict[str, list[Taken]] = {}
 
-    def take(self, record: StreamRecord) -> int:
+    def take(self, event: Event) -> int:
         """See `Sink.take`."""
-        rows = wire.observed_rows(record.message)
+        rows = wire.observed_rows(event.message)
         rules = self._rules(rows.view)
         if rules:
             require_fit(rows, *rules)
         view = self._online.view(rows.view)
-        new = view.apply(rows, record.offset)
-        self._taken.setdefault(rows.view, []).append(Taken(rows, record))
+        new = view.apply(rows, event.offset)
+        self._taken.setdefault(rows.view, []).append(Taken(rows, event))
         counter = self._metrics.feature_rows
         counter.labels(rows.view, "new").inc(new)
         counter.labels(rows.view, "superseded").inc(len(rows) - new)
@@ -111,16 +109,17 @@ class FeatureFlush:
             next_offsets: dict[str, int] = {}
             alike: dict[tuple[tuple[str, pa.DataType], ...], list[Taken]] = {}
             for taken in batches:
-                if not len(taken.rows) or taken.record.offset < table.next_offset(taken.stream):
+                event = taken.event
+                if not len(taken.rows) or event.offset < table.next_offset(event.stream):
                     continue  # only a watermark, or read again after a crash
                 types = _types(taken.rows)
                 try:
                     table.require_types(types)
                 except Reject as error:
-                    refused.append(Refused(taken.record, error))
+                    refused.append(Refused(event, error))
                 else:
                     alike.setdefault(tuple(types.items()), []).append(taken)
-                    next_offsets[taken.stream] = taken.record.offset + 1
+                    next_offsets[event.stream] = event.offset + 1
             if alike:
                 pieces = [_piece(some) for some in alike.values()]
                 rows = pa.concat_tables(pieces, promote_options="default")
@@ -141,9 +140,11 @@ def _restore_view(
     online: OnlineStore, view: str, table: HistoryTable, rows_per_entity: int
 ) -> None:
     source = table.dataset()
+    kinds = {
+        field.name: KINDS[field.type] for field in source.schema if field.name not in OWN_COLUMNS
+    }
     entities = sorted(field.name for field in source.schema if field.metadata == ENTITY)
-    known = {*OWN_COLUMNS, *entities}
-    fields = [name for name in source.schema.names if name not in known]
+    fields = [name for name in kinds if name not in entities]
     keys = ", ".join(f'"{name}"' for name in entities)
     # One row more than is kept shows the online store that there are more. Rows with one event
     # time count once.
@@ -168,8 +169,9 @@ def _restore_view(
         _together(columns, fields),
         strict=True,
     )
-    kinds = {name: str if isinstance(columns[name][0], str) else int for name in entities}
-    online.view(view).restore(kinds, tuple(fields), rows)
+    online.view(view).restore(
+        {name: kinds[name] for name in entities}, {name: kinds[name] for name in fields}, rows
+    )
 
 
 def _together(columns: Mapping[str, list[Any]], names: Sequence[str]) -> list[Any]:
@@ -191,7 +193,7 @@ def _piece(batches: Sequence[Taken]) -> pa.Table:
     """Batches with the same columns as one table: few large arrays instead of many small ones."""
     first = batches[0].rows
     times = np.concatenate([taken.rows.event_times_us for taken in batches])
-    offsets = [np.full(len(taken.rows), taken.record.offset) for taken in batches]
+    offsets = [np.full(len(taken.rows), taken.event.offset) for taken in batches]
     indices = [np.arange(len(taken.rows)) for taken in batches]
     columns = {
         "event_time": pa.array(times, ARROW["timestamp"]),

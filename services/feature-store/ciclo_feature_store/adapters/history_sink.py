@@ -5,19 +5,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
+import structlog
 
 from ciclo.errors import Reject
 from ciclo_bundle import Signature
 from ciclo_feature_store import wire
 from ciclo_feature_store.adapters.delta import HistoryTable, Tables, arrow_table
+from ciclo_feature_store.adapters.events import Event, blaming_the_record
 from ciclo_feature_store.adapters.recording import Refused
 from ciclo_feature_store.domain.answers import answer_piece
 from ciclo_feature_store.domain.history import Piece
 from ciclo_feature_store.metrics import FeatureStoreMetrics
-from ciclo_runtime.streams import StreamRecord
 
 Signatures = Callable[[str], Signature]
-"""Finds the signature of a bundle by its digest; see `blobs.Blobs.signature`."""
+"""Finds the signature of a bundle by its digest; see `blobs.Signatures.find`."""
+
+_log = structlog.get_logger(__name__)
 
 
 class HistorySink:
@@ -35,12 +38,12 @@ class HistorySink:
         self._tables = tables
         self._signatures = signatures
         self._metrics = metrics
-        self._taken: list[StreamRecord] = []
+        self._taken: list[Event] = []
 
-    def take(self, record: StreamRecord) -> int:
+    def take(self, event: Event) -> int:
         """See `Sink.take`."""
-        rows = wire.history_rows(record.message)
-        self._taken.append(record)
+        rows = wire.history_rows(event.message)
+        self._taken.append(event)
         return rows
 
     def drain(self) -> "HistoryFlush":
@@ -50,7 +53,7 @@ class HistorySink:
 
 
 class HistoryFlush:
-    """Records, ready to be decoded and committed.
+    """Events, ready to be decoded and committed.
 
     Attributes:
         watermarks_us: None; views are not its business.
@@ -58,7 +61,7 @@ class HistoryFlush:
 
     def __init__(
         self,
-        taken: Sequence[StreamRecord],
+        taken: Sequence[Event],
         tables: Tables,
         signatures: Signatures,
         metrics: FeatureStoreMetrics,
@@ -73,28 +76,42 @@ class HistoryFlush:
         """See `Flush.write`. One commit a table."""
         refused = []
         drafts: dict[tuple[str, str], _Draft] = {}
-        for record in self._taken:
+        for event in self._taken:
             try:
-                piece = self._decode(record)
+                piece = self._decode(event)
                 key = piece.table, piece.model
                 if key not in drafts:
                     drafts[key] = _Draft(self._tables.table(*key))
-                if not drafts[key].add(piece, record):
+                if not drafts[key].add(piece, event):
                     self._metrics.duplicates.labels(piece.table).inc()
             except Reject as error:
-                refused.append(Refused(record, error))
+                refused.append(Refused(event, error))
         for (kind, _), draft in drafts.items():
             self._metrics.history_rows.labels(kind).inc(draft.commit())
         return refused
 
-    def _decode(self, record: StreamRecord) -> Piece:
-        message: Any = record.message
-        if wire.is_labels(message):
-            piece, labels_refused = wire.label_piece(message, record.offset)
-            self._metrics.labels_refused.inc(labels_refused)
-            return piece
-        answers = wire.answers(message)
-        return answer_piece(answers, self._signatures(answers.bundle_digest), record.offset)
+    def _decode(self, event: Event) -> Piece:
+        message: Any = event.message
+        with blaming_the_record():
+            if wire.is_labels(message):
+                return wire.label_piece(message, event.offset, self._refusing(event))
+            answers = wire.answers(message)
+        signature = self._signatures(answers.bundle_digest)
+        with blaming_the_record():
+            return answer_piece(answers, signature, event.offset)
+
+    def _refusing(self, event: Event) -> Callable[[int, str], None]:
+        def refuse(index: int, reason: str) -> None:
+            self._metrics.labels_refused.inc()
+            _log.warning(
+                "label_refused",
+                report=event.envelope.id,
+                place=f"{event.stream}/{event.offset}",
+                index=index,
+                reason=reason,
+            )
+
+        return refuse
 
 
 class _Draft:
@@ -106,14 +123,14 @@ class _Draft:
         self._names: dict[str, None] = {}
         self._next_offsets: dict[str, int] = defaultdict(int)
 
-    def add(self, piece: Piece, record: StreamRecord) -> bool:
-        """Adds a record's rows. Returns False if they were stored before."""
-        stream = f"{record.topic}/{record.partition}"
-        if record.offset < self._table.next_offset(stream):
+    def add(self, piece: Piece, event: Event) -> bool:
+        """Adds an event's rows. Returns False if they were stored before."""
+        if event.offset < self._table.next_offset(event.stream):
             return True  # read again after a crash between commit and position
-        rows = arrow_table(piece.columns)
+        with blaming_the_record():
+            rows = arrow_table(piece.columns)
         self._table.require_types({field.name: field.type for field in rows.schema})
-        self._next_offsets[stream] = record.offset + 1
+        self._next_offsets[event.stream] = event.offset + 1
         name = piece.batch_id
         if name and (name in self._names or self._table.knows(name)):
             return False

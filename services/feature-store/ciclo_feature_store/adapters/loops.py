@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -11,7 +12,7 @@ from ciclo.errors import NotFound, Reject, Retry
 from ciclo.loop import read_loop
 from ciclo_bundle.store import BlobStore
 from ciclo_feature_store.adapters.blobs import fetch_loop
-from ciclo_feature_store.adapters.offline_process import OfflineProcess
+from ciclo_feature_store.adapters.offline_process import OfflineProcess, OfflineTimeLimit
 from ciclo_feature_store.domain.definitions import (
     AppliedLoop,
     Definitions,
@@ -23,7 +24,11 @@ from ciclo_feature_store.domain.definitions import (
     apply_loop,
 )
 from ciclo_feature_store.domain.tasks import DefineTask
+from ciclo_runtime.clock import Clock
 from ciclo_runtime.state_table import StateTable
+
+ENDLESS_REST = timedelta(hours=1)
+"""How long a features.py that did not end is left alone: each try holds up all other models."""
 
 _DEFINITIONS = TypeAdapter(Definitions)
 _log = structlog.get_logger(__name__)
@@ -37,6 +42,7 @@ class LoopCatalog:
         blobs: Holds the loop folders.
         offline: Reads features.py.
         folder: Where loop folders and what was read of them are kept on this machine.
+        clock: Times when a features.py that did not end is read again.
     """
 
     def __init__(
@@ -45,12 +51,15 @@ class LoopCatalog:
         blobs: BlobStore,
         offline: OfflineProcess,
         folder: Path,
+        clock: Clock,
     ) -> None:
         self._states = states
         self._blobs = blobs
         self._offline = offline
         self._folder = folder
+        self._clock = clock
         self._found: dict[str, AppliedLoop] = {}
+        self._endless: dict[str, tuple[float, OfflineTimeLimit]] = {}
         self._refused: dict[str, Reject] = {}
         self._in_force: dict[str, AppliedLoop] = {}
         self._reading = asyncio.Lock()
@@ -63,18 +72,25 @@ class LoopCatalog:
         """Nothing is open."""
 
     async def step(self) -> None:
-        """Makes every loop in force known. While one cannot be used, its predecessor serves."""
-        in_force = {}
-        for model, state in list(self._states.items().items()):
+        """Makes every loop in force known. While one cannot be used, its predecessor serves.
+
+        Raises:
+            Retry: Some could not be read now; all others were.
+        """
+        waiting = None
+        states = {m: state for m, state in self._states.items().items() if state.loop_digest}
+        for gone in self._in_force.keys() - states:
+            del self._in_force[gone]
+        for model, state in states.items():
             try:
-                if state.loop_digest:
-                    in_force[model] = await self._read(state.loop_digest)
+                self._in_force[model] = await self._read(state.loop_digest)
             except Reject as error:
                 self._refused[state.loop_digest] = error
                 _log.error("loop_unusable", model=model, loop=state.loop_digest, error=str(error))
-                if model in self._in_force:
-                    in_force[model] = self._in_force[model]
-        self._in_force = in_force
+            except Retry as error:
+                waiting = error
+        if waiting:
+            raise waiting
 
     def folder(self, digest: str) -> Path:
         """See `ports.Loops`."""
@@ -140,6 +156,8 @@ class LoopCatalog:
         return None
 
     async def _read(self, digest: str) -> AppliedLoop:
+        if digest in self._found:  # while another one is being read, too
+            return self._found[digest]
         async with self._reading:
             if digest not in self._found:
                 self._found[digest] = await self._load(digest)
@@ -152,13 +170,23 @@ class LoopCatalog:
         if cache.exists():
             definitions = _DEFINITIONS.validate_json(cache.read_bytes())
         else:
-            definitions = await self._offline.define(DefineTask(str(folder), digest))
+            definitions = await self._define(DefineTask(str(folder), digest))
             draft = cache.with_suffix(".partial")
             draft.write_bytes(_DEFINITIONS.dump_json(definitions))
             draft.rename(cache)
         loop = await asyncio.to_thread(read_loop, folder)
         _log.info("loop_read", model=loop.model, loop=digest, service=loop.features)
         return apply_loop(digest, loop, definitions)
+
+    async def _define(self, task: DefineTask) -> Definitions:
+        tried_at, before = self._endless.get(task.loop_digest, (0.0, None))
+        if before and self._clock.monotonic() - tried_at < ENDLESS_REST.total_seconds():
+            raise OfflineTimeLimit(before.message, metadata=before.metadata) from before
+        try:
+            return await self._offline.define(task)
+        except OfflineTimeLimit as error:
+            self._endless[task.loop_digest] = self._clock.monotonic(), error
+            raise
 
     def _require_read(self) -> None:
         unread = [

@@ -13,7 +13,7 @@ from typing import TypeVar
 import structlog
 from pydantic import TypeAdapter
 
-from ciclo.errors import Retry
+from ciclo.errors import Conflict, Retry
 from ciclo_feature_store.adapters.offline.protocol import Failure, Request, raise_failure
 from ciclo_feature_store.domain.definitions import Definitions
 from ciclo_feature_store.domain.tasks import (
@@ -27,6 +27,9 @@ from ciclo_feature_store.domain.tasks import (
 from ciclo_feature_store.metrics import FeatureStoreMetrics
 from ciclo_runtime.clock import Clock
 
+DEFINE_LIMIT = timedelta(minutes=2)
+"""How long reading a features.py may take, Feast's import included."""
+
 STOP_GRACE = timedelta(seconds=3)
 """How long the process may finish its task once its input is closed."""
 
@@ -38,23 +41,39 @@ _A = TypeVar("_A", Definitions, SnapshotCut, SkewAudit)
 _log = structlog.get_logger(__name__)
 
 
+class OfflineTimeLimit(Conflict):
+    """A task took longer than it may; the same would again."""
+
+    reason = "OFFLINE_TIME_LIMIT"
+
+
 class OfflineProcess:
     """A part that keeps the process and gives it one task at a time.
 
     Nobody waits for its start; a task waits until Feast is imported. If it dies, the task fails
-    with `Retry` and the next task starts another. It ends when its input is closed, so it never
+    with `Retry` and the next task starts another. One that takes too long is killed with its
+    process: no model waits for another's for ever. It ends when its input is closed, so it never
     outlives this process for long.
 
     Args:
         metrics: Show durations.
         clock: Measures them.
         at_start: Whether it is started with the service.
+        limit: How long a cut or an audit may take.
+        define_limit: How long reading a features.py may take.
     """
 
     def __init__(
-        self, metrics: FeatureStoreMetrics, clock: Clock, *, at_start: bool = True
+        self,
+        metrics: FeatureStoreMetrics,
+        clock: Clock,
+        *,
+        at_start: bool = True,
+        limit: timedelta = timedelta(minutes=15),
+        define_limit: timedelta = DEFINE_LIMIT,
     ) -> None:
         self._at_start = at_start
+        self._limits = {"define": define_limit, "snapshot": limit, "audit": limit}
         self._metrics = metrics
         self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
@@ -90,6 +109,7 @@ class OfflineProcess:
 
         Raises:
             Reject: It does not define what Ciclo can use.
+            OfflineTimeLimit: It does not end.
             Retry: The process died.
         """
         return await self._do(task, TypeAdapter(Definitions | Failure))
@@ -105,7 +125,7 @@ class OfflineProcess:
     async def _do(self, task: Task, answers: TypeAdapter[_A | Failure]) -> _A:
         started, outcome = self._clock.monotonic(), "failed"
         try:
-            exchange = asyncio.create_task(self._exchange(_REQUEST.dump_json(Request(task))))
+            exchange = asyncio.create_task(self._exchange(task))
             # A caller that gives up must not leave an answer behind for the next task.
             answer = answers.validate_json(await asyncio.shield(exchange))
             if isinstance(answer, Failure):
@@ -116,27 +136,35 @@ class OfflineProcess:
             took = self._clock.monotonic() - started
             self._metrics.offline_tasks.labels(task.kind, outcome).observe(took)
 
-    async def _exchange(self, line: bytes) -> bytes:
+    async def _exchange(self, task: Task) -> bytes:
         async with self._one_task:
-            process = await self._running()
-            assert process.stdin
-            assert process.stdout
-            reason, answer = "it ended", b""
+            process, limit = await self._running(), self._limits[task.kind]
             try:
-                process.stdin.write(line + b"\n")
-                await process.stdin.drain()
-                answer = await process.stdout.readline()
+                async with asyncio.timeout(limit.total_seconds()):
+                    answer = await _ask(process, _REQUEST.dump_json(Request(task)))
+            except TimeoutError as error:
+                await self._end(process, f"{task.kind} took longer than {limit}")
+                raise OfflineTimeLimit(
+                    _too_long(task, limit), metadata={"task": task.kind}
+                ) from error
             except (OSError, ValueError) as error:
-                reason = repr(error)
+                answer, reason = b"", repr(error)
+            else:
+                reason = "it ended"
             if answer.endswith(b"\n"):
                 return answer
-            if self._process is process:
-                self._process = None
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            code = await process.wait()
-            _log.error("offline_process_died", code=code, reason=reason)
+            code = await self._end(process, reason)
             raise Retry(f"the offline process died ({reason}, code {code})", reason="OFFLINE_DIED")
+
+    async def _end(self, process: asyncio.subprocess.Process, reason: str) -> int:
+        """Makes sure that a process is gone; the next task starts another."""
+        if self._process is process:
+            self._process = None
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        code = await process.wait()
+        _log.error("offline_process_died", code=code, reason=reason)
+        return code
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
@@ -151,3 +179,20 @@ class OfflineProcess:
                 env=os.environ | {"FEAST_USAGE": "False", "OMP_NUM_THREADS": "1"},
             )
         return self._process
+
+
+async def _ask(process: asyncio.subprocess.Process, request: bytes) -> bytes:
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(request + b"\n")
+    await process.stdin.drain()
+    return await process.stdout.readline()
+
+
+def _too_long(task: Task, limit: timedelta) -> str:
+    if isinstance(task, DefineTask):
+        what, advice = "reading features.py", "see whether it loops or waits for something"
+    else:
+        what = f"the {task.kind} of {task.join.model}"
+        advice = "ask for less, or raise CICLO_OFFLINE_TIME_LIMIT"
+    return f"{what} was not done within {limit}, and its process was replaced: {advice}"

@@ -6,28 +6,30 @@ crash costs reading again, and the tables refuse what they have.
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
-from aiokafka import TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
+from google.protobuf.message import Message
 
-from ciclo.errors import Fatal, Reject
+from ciclo.errors import Fatal, Reject, Retry
 from ciclo_feature_store import wire
 from ciclo_feature_store.adapters import state
+from ciclo_feature_store.adapters.events import Event, blaming_the_record, read_event
 from ciclo_feature_store.adapters.writer import Writer
 from ciclo_feature_store.crash import FeatureStoreCrash
 from ciclo_feature_store.metrics import FeatureStoreMetrics
-from ciclo_runtime.backoff import Backoff
+from ciclo_runtime.backoff import DEFAULT_BACKOFF, Backoff
 from ciclo_runtime.clock import Clock
 from ciclo_runtime.crash import crash_point
 from ciclo_runtime.database import Database
 from ciclo_runtime.dead_letters import DeadLetters
 from ciclo_runtime.lifecycle import Background
-from ciclo_runtime.streams import StreamReader, StreamRecord
+from ciclo_runtime.streams import Fetched, Offsets
 
 MOST_FAILURES = 5
 """Failed commits in a row after which the service stops: a fresh process reads everything again."""
@@ -35,14 +37,17 @@ MOST_FAILURES = 5
 BACKLOG_FACTOR = 5
 """Reading pauses when so many times `flush_rows` wait: memory is bounded while a disk is slow."""
 
+Follow = Callable[[Offsets], AsyncGenerator[Fetched, None]]
+"""Hands out the records of a stream from some offsets on, for ever; see `streams.follow`."""
+
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A record that cannot be stored, found while writing."""
+    """An event that cannot be stored, found while writing."""
 
-    record: StreamRecord
+    event: Event
     error: Reject
 
 
@@ -60,10 +65,10 @@ class Flush(Protocol):
 
 
 class Sink(Protocol):
-    """What a stream's records become."""
+    """What a stream's events become."""
 
-    def take(self, record: StreamRecord) -> int:
-        """Takes a record on the event loop. Returns its rows.
+    def take(self, event: Event) -> int:
+        """Takes an event on the event loop, from its content alone. Returns its rows.
 
         Raises:
             Reject: It is bad; nothing of it was taken.
@@ -80,9 +85,10 @@ class Recording(Background):
 
     Args:
         name: Of the stream, for metrics and log lines.
-        topics: Full names of what `reader` reads.
-        reader: Where records come from.
-        sink: Where they go.
+        topics: Full names of what `follow` reads.
+        types: Which events are taken; others on these topics are skipped.
+        follow: Where records come from.
+        sink: Where events go.
         database: Holds the positions.
         writer: Where commits run.
         dead_letters: Take bad records.
@@ -96,7 +102,8 @@ class Recording(Background):
         self,
         name: str,
         topics: Sequence[str],
-        reader: StreamReader,
+        types: Sequence[type[Message]],
+        follow: Follow,
         sink: Sink,
         *,
         database: Database,
@@ -110,7 +117,8 @@ class Recording(Background):
         super().__init__(name)
         self.positions: dict[TopicPartition, int] = {}
         self.topics = topics
-        self._reader = reader
+        self._types = frozenset(kind.DESCRIPTOR.full_name for kind in types)
+        self._follow = follow
         self._sink = sink
         self._database = database
         self._writer = writer
@@ -173,7 +181,7 @@ class Recording(Background):
             started = self._clock.monotonic()
             crash_point(FeatureStoreCrash.FLUSH_BEFORE_APPEND)
             for refused in await self._write(taken):
-                await self._put_aside(refused.record, refused.error)
+                await self._put_aside(refused.event.record, refused.error)
             crash_point(FeatureStoreCrash.FLUSH_AFTER_APPEND)
             await self._database.transaction(
                 lambda tx: state.save(tx, positions, taken.watermarks_us)
@@ -187,28 +195,32 @@ class Recording(Background):
 
     async def run(self) -> None:
         """Follows the topics."""
-        reading = self._reader.batches(self._saved)
-        async with aclosing(reading):
-            async for batch in reading:
-                await self._take(batch.records)
-                self.positions |= batch.next_offsets
+        async with aclosing(self._follow(self._saved)) as following:
+            async for fetched in following:
+                for record in fetched.records:
+                    await self._take(record)
+                    place = TopicPartition(record.topic, record.partition)
+                    self.positions[place] = record.offset + 1
+                self._metrics.unflushed.labels(self.name).set(self._rows)
                 async with self._moved:
                     self._moved.notify_all()
-                if batch.is_caught_up:
+                if fetched.is_caught_up:
                     self._caught_up.set()
                 await self._flush_when_due()
 
-    async def _take(self, records: Sequence[StreamRecord]) -> None:
-        for record in records:
-            try:
-                self._rows += self._sink.take(record)
-            except Reject as error:
-                await self._put_aside(record, error)
-                continue
-            if isinstance(record.message, wire.FEATURE_EVENTS):
-                delay = (self._clock.now() - record.time).total_seconds()
-                self._metrics.visibility.observe(max(delay, 0.0))
-        self._metrics.unflushed.labels(self.name).set(self._rows)
+    async def _take(self, record: ConsumerRecord) -> None:
+        try:
+            event = read_event(record, self._types)
+            if event is None:
+                return
+            with blaming_the_record():
+                self._rows += self._sink.take(event)
+        except Reject as error:
+            await self._put_aside(record, error)
+            return
+        self._dead_letters.passed()
+        if isinstance(event.message, wire.FEATURE_EVENTS):
+            self._metrics.visibility.observe(event.age_seconds(self._clock.now()))
 
     async def _flush_when_due(self) -> None:
         if self._flushing and self._flushing.done():
@@ -237,22 +249,13 @@ class Recording(Background):
                 _log.exception("flush_failed", stream=self.name, attempt=failures)
                 await self._clock.sleep(backoff.delay(failures, rng))
 
-    async def _put_aside(self, record: StreamRecord, error: Reject) -> None:
-        await self._dead_letters.put(_Letter.of(record), error, attempts=1)
-
-
-@dataclass(frozen=True, slots=True)
-class _Letter:
-    """A decoded record as Kafka gave it, which is what dead letters keep."""
-
-    topic: str
-    partition: int
-    offset: int
-    key: bytes
-    value: bytes
-    headers: Sequence[tuple[str, bytes]]
-
-    @classmethod
-    def of(cls, record: StreamRecord) -> Any:
-        sent = wire.as_sent(record.envelope, record.message)
-        return cls(record.topic, record.partition, record.offset, **sent)
+    async def _put_aside(self, record: ConsumerRecord, error: Reject) -> None:
+        rng, attempt = random.Random(), 0
+        while True:
+            try:
+                await self._dead_letters.put(record, error, attempts=1)
+                return
+            except Retry as waiting:
+                attempt += 1
+                _log.warning("dead_letter_waits", error=repr(waiting), attempt=attempt)
+                await self._clock.sleep(DEFAULT_BACKOFF.delay(attempt, rng))

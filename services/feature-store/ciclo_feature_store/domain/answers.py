@@ -114,6 +114,12 @@ def _row_counts(answers: Answers) -> NDArray[np.int64]:
             raise BadAnswers(
                 f"{name} has {length} values, expected {requests}: one a request", field=name
             )
+    rows, carried = int(answers.row_counts.sum()), {len(t) for t in answers.inputs.values()} or {0}
+    if carried != {rows}:  # checked before anything is unfolded: counts alone may claim any size
+        raise BadAnswers(
+            f"the inputs have {sorted(carried)} rows, the requests {rows}: expected as many",
+            field="row_counts",
+        )
     return answers.row_counts
 
 

@@ -13,6 +13,9 @@ from ciclo_feature_store.domain.definitions import View
 RESERVED_COLUMNS = frozenset({"event_time"})
 """Names of the table's own columns; those that begin with an underscore are reserved, too."""
 
+MOST_NAME_BYTES = 200
+"""Of a view's name, which is also a folder's; file systems take 255."""
+
 
 class BadFeatureRows(Reject):
     """A batch is not what its view takes; nothing of it is used."""
@@ -42,6 +45,62 @@ class FeatureRows:
         return len(self.event_times_us)
 
 
+class ViewSchema:
+    """What a view's columns are: what they were first, as long as there are rows.
+
+    Tables refuse everything else, so nothing else may become readable online before.
+
+    Args:
+        view: Name of the view.
+    """
+
+    def __init__(self, view: str) -> None:
+        self.entities: Mapping[str, type] = {}
+        self._view = view
+        self._fields: dict[str, type] = {}
+
+    def take(self, entities: Mapping[str, type], fields: Mapping[str, type]) -> None:
+        """Checks the columns of some rows, and takes new fields as they are.
+
+        Args:
+            entities: Join keys, each `str` or `int`.
+            fields: Values, each `str` or `float`.
+
+        Raises:
+            BadFeatureRows: Other entities, another type of a field, or two names that differ only
+                in case; nothing was taken.
+        """
+        if self.entities and self.entities != entities:
+            raise BadFeatureRows(
+                f"{self._view} is joined by {said(self.entities)}, the batch has {said(entities)}",
+                field="entities",
+            )
+        spelled = {name.lower(): name for name in (*self._fields, *entities)}
+        for name, kind in fields.items():
+            before = spelled.setdefault(name.lower(), name)
+            if before != name or self._fields.get(name, kind) is not kind:
+                known = {before: self._fields.get(before, kind)}
+                raise BadFeatureRows(
+                    f"{self._view} has {said(known)}, the batch has {said({name: kind})}: "
+                    "give the new column another name",
+                    field=name,
+                )
+        self.entities = dict(entities)
+        self._fields |= fields
+
+
+def kinds_of(columns: Mapping[str, NDArray[Any]]) -> dict[str, type]:
+    """Returns what the values of columns are: `str`, `int` or `float`."""
+    kinds = {"O": str, "i": int, "f": float}
+    return {name: kinds[values.dtype.kind] for name, values in columns.items()}
+
+
+def said(columns: Mapping[str, type]) -> str:
+    """Returns columns with their types, for people."""
+    words = {str: "text", int: "whole number", float: "number"}
+    return ", ".join(f"{name} ({words[kind]})" for name, kind in columns.items())
+
+
 def feature_rows(
     view: str,
     event_times_us: NDArray[np.int64],
@@ -52,24 +111,32 @@ def feature_rows(
     """Returns a batch whose columns are whole, with every number as float32.
 
     Raises:
-        BadFeatureRows: Lengths differ, a name occurs twice or is reserved, there is no entity,
+        BadFeatureRows: Lengths differ, a name is too long, reserved or there twice, no entity is,
             an entity is a fraction, or a number is infinite.
     """
     rows = len(event_times_us)
-    if not view.isidentifier():
-        raise BadFeatureRows(f"{view!r} is no name of a view: an identifier", field="view")
+    if not view.isidentifier() or len(view.encode()) > MOST_NAME_BYTES:
+        raise BadFeatureRows(
+            f"{view[:MOST_NAME_BYTES]!r} is no name of a view: an identifier of at most "
+            f"{MOST_NAME_BYTES} bytes",
+            field="view",
+        )
     for name, values in (*entities.items(), *fields.items()):
         if len(values) != rows:
             raise BadFeatureRows(
                 f"{view}.{name} has {len(values)} values, expected {rows}: one for each event time",
                 field=name,
             )
-        if not name.isidentifier() or name in RESERVED_COLUMNS or name.startswith("_"):
+        if not name.isidentifier() or name.lower() in RESERVED_COLUMNS or name.startswith("_"):
             raise BadFeatureRows(f"{view}: a column must not be called {name!r}", field=name)
     if rows and not entities:
         raise BadFeatureRows(f"{view}: a batch with rows needs an entity", field="entities")
-    if entities.keys() & fields.keys():
-        raise BadFeatureRows(f"{view}: a column is entity and field at once", field="fields")
+    if len({name.lower() for name in (*entities, *fields)}) < len(entities) + len(fields):
+        raise BadFeatureRows(
+            f"{view}: two of {', '.join((*entities, *fields))} are the same but for case, which "
+            "tables do not tell apart",
+            field="fields",
+        )
     for name, values in entities.items():
         if values.dtype.kind == "f":
             raise BadFeatureRows(f"{view}.{name}: an entity is text or whole number", field=name)

@@ -131,7 +131,7 @@ def history_column(name: str) -> str:
         >>> history_column("origin"), history_column("model")
         ('origin', 'model_')
     """
-    return f"{name}_" if name in RESERVED or name.startswith("_") else name
+    return f"{name}_" if name.lower() in RESERVED or name.startswith("_") else name
 
 
 def constant(kind: Kind, value: object, rows: int) -> HistoryColumn:

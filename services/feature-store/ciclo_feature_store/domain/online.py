@@ -12,7 +12,7 @@ from typing import Any
 
 from ciclo.errors import Conflict, Reject
 from ciclo_feature_store.domain.definitions import FeatureService, View
-from ciclo_feature_store.domain.feature_rows import BadFeatureRows, FeatureRows
+from ciclo_feature_store.domain.feature_rows import FeatureRows, ViewSchema, kinds_of, said
 
 MISSING = {"float32": float("nan"), "string": ""}
 """What a feature is when nothing is known."""
@@ -93,7 +93,7 @@ class OnlineView:
         self.name = name
         self.watermark_us: int | None = None
         self._most = rows_per_entity
-        self._entities: dict[str, type] | None = None
+        self._schema = ViewSchema(name)
         self._columns: dict[str, int] = {}
         self._timelines: dict[Key, _Timeline] = {}
 
@@ -113,15 +113,10 @@ class OnlineView:
             How many rows were new.
 
         Raises:
-            BadFeatureRows: Joined by other entities than earlier batches; nothing was placed.
+            BadFeatureRows: Other entities or types than earlier batches; nothing was placed.
         """
         if len(rows):
-            self._require_entities(
-                {
-                    name: str if values.dtype == object else int
-                    for name, values in rows.entities.items()
-                }
-            )
+            self._schema.take(kinds_of(rows.entities), kinds_of(rows.fields))
         self.advance(rows.watermark_us)
         keys = zip(*(values.tolist() for values in rows.entities.values()), strict=True)
         times = rows.event_times_us.tolist()
@@ -132,16 +127,16 @@ class OnlineView:
         )
 
     def restore(
-        self, entities: Mapping[str, type], fields: tuple[str, ...], rows: Iterable[KeptRow]
+        self, entities: Mapping[str, type], fields: Mapping[str, type], rows: Iterable[KeptRow]
     ) -> None:
         """Places rows that were stored before; called once, before any batch.
 
         Args:
             entities: The join keys, in alphabetical order, each `str` or `int`.
-            fields: What the values of a row are, in order.
+            fields: What the values of a row are, in order, each `str` or `float`.
             rows: Of each entity the newest, one more than is kept where there are more.
         """
-        self._require_entities(dict(entities))
+        self._schema.take(entities, fields)
         self._columns = {name: at for at, name in enumerate(fields)}
         for key, time_us, place, row in rows:
             self._place(key, time_us, place, row)
@@ -229,25 +224,11 @@ class OnlineView:
             columns.append([None] * count if values is None else values.tolist())
         return list(zip(*columns, strict=True)) if columns else [()] * count
 
-    def _require_entities(self, given: dict[str, type]) -> None:
-        if self._entities is None:
-            self._entities = given
-        elif self._entities != given:
-            raise BadFeatureRows(
-                f"{self.name} is joined by {_said(self._entities)}, the batch has {_said(given)}",
-                field="entities",
-            )
-
     def _require_asked(self, entities: Mapping[str, list[Any]]) -> None:
         """A number asked for as a text would be an unknown entity, silently."""
-        for name, kind in (self._entities or {}).items():
+        for name, kind in self._schema.entities.items():
             if entities[name] and not isinstance(entities[name][0], kind):
-                raise Reject(f"{self.name} is joined by {_said({name: kind})}", field="entities")
-
-
-def _said(entities: Mapping[str, type]) -> str:
-    words = {str: "text", int: "whole number"}
-    return ", ".join(f"{name} ({words[kind]})" for name, kind in entities.items())
+                raise Reject(f"{self.name} is joined by {said({name: kind})}", field="entities")
 
 
 class OnlineStore:

@@ -12,6 +12,7 @@ from ciclo_bundle.digest import canonical_json
 from ciclo_feature_store.adapters.offline.dataset_rows import dataset_rows
 from ciclo_feature_store.adapters.offline.joined import join_features
 from ciclo_feature_store.adapters.offline.point_in_time import TIME_PREFIX
+from ciclo_feature_store.domain.event_time import as_text
 from ciclo_feature_store.domain.tasks import Join, SnapshotCut, SnapshotTask
 
 SCHEMA: Final = "ciclo.dataset/v1"
@@ -43,8 +44,9 @@ def cut(task: SnapshotTask) -> SnapshotCut:
     unlabelled = rows.num_rows - labelled.num_rows
     if not labelled.num_rows:
         raise NoLabelledRow(
-            f"{join.model} has {unlabelled} rows between {task.start_us} and {task.as_of_us} µs, "
-            "none with a label known by then: import observations, report labels, or cut later",
+            f"{join.model} has {unlabelled} rows between {as_text(task.start_us)} and "
+            f"{as_text(task.as_of_us)}, none with a label known by then: import observations, "
+            "report labels, or cut later",
             metadata={"model": join.model},
         )
     features, feature_versions = join_features(labelled, join)

@@ -110,7 +110,7 @@ def _run(path: Path) -> ModuleType:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UnfitFeatures(f"{path.name} does not run: {error!r}", field=path.name) from error
     finally:
         sys.path.remove(str(path.parent))
