@@ -5,7 +5,7 @@ Event handlers, people's commands and the two reconcilers all act through this m
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from ciclo.errors import NotFound
 from ciclo_registry import wire
@@ -87,6 +87,8 @@ class Act:
     ) -> Model:
         """Writes a decision: rows, facts, audit, and the state if others must act on it.
 
+        If it ended a rollout, a version that waited for that end is offered.
+
         Args:
             before: The model before the decision; None: it is new.
             outcome: What the decision came to.
@@ -113,6 +115,9 @@ class Act:
             state.cycle_id = cycle_id or (self._tx.cause.correlation_id if self._tx.cause else "")
             self._tx.emit(state, subject=model.name, correlation_id=state.cycle_id)
             self._tx.after_commit(lambda: self.metrics.show(model))
+        if rollout and rollout.is_over:
+            # Who ended this one, and why, says nothing about the next: that is Ciclo's own act.
+            return Act(self._tx, self._setup).offer(model)
         return model
 
     def register(self, candidate: Candidate, examined: Examined) -> Version:
@@ -144,19 +149,29 @@ class Act:
         self.settle(model, Outcome(after), cycle_id=candidate.cycle_id or None)
 
     def offer(self, model: Model) -> Model:
-        """Starts the newest version that passed its gates, if the loop may act by itself."""
+        """Starts the newest version that waits, if the loop may act by itself.
+
+        A version waits that passed its gates, was never tried, and is newer than the champion.
+        """
         loop = self.books.loop(model.loop_digest)
         if loop.mode != "act" or model.is_paused or model.rollout:
             return model
-        newest = next(iter(self.books.versions(model.name)), None)
         serving = model.champion.number if model.champion else 0
-        if newest is None or not newest.may_start_by_itself or newest.ref.number <= serving:
-            return model
-        return self.start(model, newest)
+        for version in self.books.versions(model.name):
+            if version.may_start_by_itself and version.ref.number > serving:
+                return self.start(model, version)
+        return model
 
-    def start(self, model: Model, version: Version) -> Model:
-        """Starts a version's rollout, or promotes it where nothing serves."""
-        outcome = decisions.start(model, version, rollout_id=self.new_id(), now=self.now)
+    def start(self, model: Model, version: Version, *, since: datetime | None = None) -> Model:
+        """Starts a version's rollout, or promotes it where nothing serves.
+
+        Args:
+            model: Without a rollout.
+            version: Not the champion.
+            since: Event time from which on they are compared. None: since its data were cut.
+        """
+        rollout_id = self.new_id()
+        outcome = decisions.start(model, version, rollout_id=rollout_id, now=self.now, since=since)
         return self.settle(model, outcome, cycle_id=version.cycle_id)
 
     def _new_version(self, candidate: Candidate, examined: Examined) -> Version:

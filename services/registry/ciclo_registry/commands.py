@@ -115,7 +115,9 @@ class Commands:
                     raise Conflict(
                         f"{model} has no rollout to force; name a version", reason="NO_ROLLOUT"
                     )
-                before = act.start(before, _startable(act, model, number))
+                # What came before is known, and was set aside: the canary is judged by itself.
+                since = before.watermark
+                before = act.start(before, _startable(act, model, number), since=since)
             elif number not in (0, before.rollout.challenger.number):
                 raise _is_under_way(before.rollout)
             if before.rollout is None:

@@ -1,5 +1,7 @@
 """The registry's gRPC side: decode, call, encode."""
 
+import math
+
 from ciclo.registry.v1 import registry_service_pb2 as pb
 from ciclo.registry.v1.registry_service_pb2_grpc import RegistryServiceServicer
 from ciclo_registry import wire
@@ -154,8 +156,9 @@ def _rollout(rollout: Rollout) -> pb.RolloutRecord:
     if judged:
         record.verdict = judged.verdict.value.lower()
         record.mean_gain = judged.mean_gain
-        record.gain_low = judged.gain_low
-        record.gain_high = judged.gain_high
+        record.limited_gain = judged.limited_gain
+        record.gain_low = -math.inf if judged.gain_low is None else judged.gain_low
+        record.gain_high = math.inf if judged.gain_high is None else judged.gain_high
         record.blocks = judged.blocks
         record.rows = judged.rows
     return record

@@ -1,5 +1,6 @@
 """Protobuf ↔ domain, both ways, for events: the only module that knows their messages."""
 
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import singledispatch
@@ -87,8 +88,9 @@ def judgement(message: RolloutJudged) -> Judgement:
         blocks=message.blocks,
         rows=message.rows,
         mean_gain=message.mean_gain,
-        gain_low=message.gain_low,
-        gain_high=message.gain_high,
+        limited_gain=message.limited_gain,
+        gain_low=message.gain_low if math.isfinite(message.gain_low) else None,
+        gain_high=message.gain_high if math.isfinite(message.gain_high) else None,
     )
 
 

@@ -1,5 +1,6 @@
 """The registry as a process of its own, and the bundles and events that a test gives it."""
 
+import json
 import os
 import socket
 import sys
@@ -46,8 +47,18 @@ def day(n: float) -> Timestamp:
     return written
 
 
-def put_bundle(store: BlobStore, folder: Path, seed: int, *, compared: bool) -> str:
-    """Puts a bundle that is as small as one may be into the store; returns its digest there."""
+def put_bundle(
+    store: BlobStore, folder: Path, seed: int, *, compared: bool, **evidence: Any
+) -> str:
+    """Puts a bundle that is as small as one may be into the store; returns its digest there.
+
+    Args:
+        store: Gets it.
+        folder: For its making.
+        seed: Tells it from others.
+        compared: Whether it was compared with a champion.
+        evidence: Parts of metrics.json that shall say something else.
+    """
     draft = folder / f"draft-{seed}"
     difference = {"log_loss": {"value": -0.01, "low": -0.02, "high": -0.001}}
     metrics: dict[str, Any] = {
@@ -61,11 +72,12 @@ def put_bundle(store: BlobStore, folder: Path, seed: int, *, compared: bool) -> 
         "difference": difference if compared else None,
         "slices": {"origin": {"EWR": {"rows": 900, "difference": None}}},
     }
+    metrics |= evidence
     times = {"1": {"p50_us": 20.0, "p95_us": 30.0}}
     rows = {"model": times, **({"champion": times} if compared else {})}
     contents = {
         "signature.json": encode_signature(SIGNATURE),
-        "evidence/metrics.json": canonical_json(metrics),
+        "evidence/metrics.json": json.dumps(metrics).encode(),
         "evidence/latency.json": canonical_json(
             {"schema": "ciclo.latency/v1", "threads": 1, "rows": rows}
         ),

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.integration.registry.process import DAY_0, NAME, SIGNATURE, put_bundle
@@ -60,6 +61,29 @@ async def test_a_folder_that_is_no_bundle_is_refused(
     (tmp_path / "other" / "readme.txt").write_text("hello")
     with pytest.raises(BundleUnfit):
         await examiner.examine(store.put_folder(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        {"slices": [{"origin": "EWR"}]},
+        {"slices": {"origin": ["EWR"]}},
+        {"slices": {"origin": {"EWR": {"rows": "many"}}}},
+        {"model": ["log_loss"]},
+        {"model": {"log_loss": {"value": "0.4"}}},
+        {"model": {"log_loss": {"value": float("nan")}}},
+        {"model": {"log_loss": {"value": 10**400}}},
+        {"difference": {"log_loss": 0.1}},
+        {"confidence": None},
+        {"confidence": True},
+    ],
+)
+async def test_evidence_of_another_shape_is_refused_with_what_was_expected(
+    store: BlobStore, examiner: BlobExaminer, tmp_path: Path, evidence: dict[str, Any]
+) -> None:
+    digest = put_bundle(store, tmp_path, 1, compared=True, **evidence)
+    with pytest.raises(BundleUnfit, match=r"where a ciclo\.metrics/v1 document .* was expected"):
+        await examiner.examine(digest)
 
 
 async def test_a_bundle_that_is_not_there_is_not_found(examiner: BlobExaminer) -> None:

@@ -8,21 +8,27 @@ from typing import Any, TypeVar
 
 import pytest
 from google.protobuf.message import Message
-from tests.unit.registry.examples import FILES, LEASE, NAME, STALL, WALL, examined
+from tests.unit.registry.examples import FILES, LEASE, NAME, STALL, WALL, day, examined
 
 from ciclo.cloudevents import Envelope
+from ciclo.common.v1.version_pb2 import VersionRef
 from ciclo.errors import NotFound, Reject
+from ciclo.events.v1.rollout_judged_pb2 import RolloutJudged, Verdict
+from ciclo.events.v1.rollout_judged_pb2 import Stage as StageOnWire
+from ciclo.events.v1.training_completed_pb2 import TrainingCompleted
 from ciclo_registry.acts import Setup
 from ciclo_registry.adapters.books import SqlBooks
 from ciclo_registry.adapters.tables import METADATA
 from ciclo_registry.commands import Commands
 from ciclo_registry.domain.model import Heartbeat, Model
+from ciclo_registry.domain.policy import Stage
 from ciclo_registry.domain.versions import Examined
 from ciclo_registry.handlers import Handlers
 from ciclo_registry.metrics import RegistryMetrics
 from ciclo_registry.ports import Books
 from ciclo_registry.registration import Registration
 from ciclo_registry.vigil import Vigil
+from ciclo_registry.wire import timestamp
 from ciclo_runtime import ledger
 from ciclo_runtime.clock import ManualClock
 from ciclo_runtime.database import Database
@@ -134,3 +140,46 @@ async def registry(empty: Registry) -> Registry:
     """A registry with a loop in force and no version."""
     await empty.commands.apply_loop(FILES, by="ada")
     return empty
+
+
+def completed(digest: str, model: str = NAME, run_id: str = "run-1") -> TrainingCompleted:
+    return TrainingCompleted(
+        model=model, run_id=run_id, bundle_digest=digest, as_of_time=timestamp(day(1))
+    )
+
+
+async def judged(
+    registry: Registry,
+    verdict: str,
+    *,
+    at: float,
+    stage: str = "",
+    exposed: int = 0,
+    rollout_id: str = "",
+    event_id: str = "",
+) -> None:
+    rollout = (await registry.model()).rollout
+    assert rollout
+    message = RolloutJudged(
+        rollout_id=rollout_id or rollout.rollout_id,
+        stage=StageOnWire.Value(f"STAGE_{stage or rollout.stage}"),
+        challenger=VersionRef(model=NAME, version=rollout.challenger.number),
+        verdict=Verdict.Value(f"VERDICT_{verdict}"),
+        watermark_time=timestamp(day(at)),
+        blocks=int(at),
+        exposed_rows=exposed,
+    )
+    await registry.deliver(message, event_id=event_id)
+
+
+@pytest.fixture
+async def rolling(registry: Registry) -> Registry:
+    """Version 1 serves, version 2 is in shadow."""
+    await registry.register("sha256:1", compared=False)
+    registry.blobs.bundles["sha256:2"] = examined()
+    await registry.deliver(completed("sha256:2"), service="trainer")
+    await registry.registration.step()
+    rollout = (await registry.model()).rollout
+    assert rollout
+    assert rollout.stage is Stage.SHADOW
+    return registry

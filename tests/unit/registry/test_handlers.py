@@ -4,72 +4,31 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.unit.registry.conftest import Registry
-from tests.unit.registry.examples import LEASE, NAME, STALL, WALL, day, examined
+from tests.unit.registry.conftest import Registry, completed, judged
+from tests.unit.registry.examples import (
+    LEASE,
+    NAME,
+    STALL,
+    WALL,
+    day,
+    examined,
+)
 
 from ciclo.common.v1.version_pb2 import VersionRef
 from ciclo.errors import NotFound, Reject
 from ciclo.events.v1.drift_detected_pb2 import DriftDetected
 from ciclo.events.v1.lease_expired_pb2 import LeaseExpired
-from ciclo.events.v1.rollout_judged_pb2 import RolloutJudged, Verdict
-from ciclo.events.v1.rollout_judged_pb2 import Stage as StageOnWire
-from ciclo.events.v1.training_completed_pb2 import TrainingCompleted
+from ciclo.events.v1.rollout_judged_pb2 import RolloutJudged
 from ciclo.events.v1.training_failed_pb2 import TrainingFailed
 from ciclo.events.v1.version_quarantined_pb2 import VersionQuarantined
 from ciclo_registry.domain.model import Heartbeat
-from ciclo_registry.domain.policy import EndReason, Stage
+from ciclo_registry.domain.policy import EndReason
 from ciclo_registry.domain.versions import Status
 from ciclo_registry.wire import timestamp
 
 
-def completed(digest: str, model: str = NAME, run_id: str = "run-1") -> TrainingCompleted:
-    return TrainingCompleted(
-        model=model, run_id=run_id, bundle_digest=digest, as_of_time=timestamp(day(1))
-    )
-
-
-async def judged(
-    registry: Registry,
-    verdict: str,
-    *,
-    at: float,
-    stage: str = "",
-    exposed: int = 0,
-    rollout_id: str = "",
-    event_id: str = "",
-) -> None:
-    rollout = (await registry.model()).rollout
-    assert rollout
-    message = RolloutJudged(
-        rollout_id=rollout_id or rollout.rollout_id,
-        stage=StageOnWire.Value(f"STAGE_{stage or rollout.stage}"),
-        challenger=VersionRef(model=NAME, version=2),
-        verdict=Verdict.Value(f"VERDICT_{verdict}"),
-        watermark_time=timestamp(day(at)),
-        blocks=int(at),
-        exposed_rows=exposed,
-    )
-    await registry.deliver(message, event_id=event_id)
-
-
-async def stage_of(registry: Registry) -> Stage | None:
-    rollout = (await registry.model()).rollout
-    return rollout.stage if rollout else None
-
-
 async def last_fact(registry: Registry) -> Any:
     return [m for _, m in await registry.said() if m.DESCRIPTOR.name != "RegistryState"][-1]
-
-
-@pytest.fixture
-async def rolling(registry: Registry) -> Registry:
-    """Version 1 serves, version 2 is in shadow."""
-    await registry.register("sha256:1", compared=False)
-    registry.blobs.bundles["sha256:2"] = examined()
-    await registry.deliver(completed("sha256:2"), service="trainer")
-    await registry.registration.step()
-    assert await stage_of(registry) is Stage.SHADOW
-    return registry
 
 
 async def test_each_statement_names_the_event_by_which_it_came_about(rolling: Registry) -> None:

@@ -125,6 +125,13 @@ def test_an_unproven_challenger_is_taken_back_at_the_exposure_limit() -> None:
     assert end_of(over) is EndReason.EXPOSURE_LIMIT
 
 
+def test_exposure_that_grows_while_event_time_stands_still_is_news() -> None:
+    seen = judged(in_canary(Verdict.NOT_WORSE), Stage.CANARY, Verdict.NOT_WORSE, at=2, exposed=10)
+    over = judged(seen.model, Stage.CANARY, Verdict.NOT_WORSE, at=2, exposed=1500)
+    assert end_of(over) is EndReason.EXPOSURE_LIMIT
+    assert judged(seen.model, Stage.CANARY, Verdict.NOT_WORSE, at=2, exposed=10).rollout is None
+
+
 def test_a_proven_challenger_may_pass_the_exposure_limit() -> None:
     assert judged(in_canary(), Stage.CANARY, Verdict.BETTER, at=2, exposed=9999).facts == ()
 
@@ -133,6 +140,18 @@ def test_a_forced_challenger_is_limited_even_if_it_is_judged_better() -> None:
     forced = decisions.force(started(), policy(), by="ada", reason="demo", now=WALL)
     outcome = judged(forced.model, Stage.CANARY, Verdict.BETTER, at=2, exposed=1500)
     assert end_of(outcome) is EndReason.EXPOSURE_LIMIT
+
+
+def test_a_forced_challenger_needs_evidence_before_it_answers_everybody() -> None:
+    forced = decisions.force(started(), policy(), by="ada", reason="demo", now=WALL).model
+    second = judged(forced, Stage.CANARY, Verdict.UNDECIDED, at=50).model
+    assert second.rollout is not None
+    assert second.rollout.weight == policy().weights[-1]
+    undecided = judged(second, Stage.CANARY, Verdict.UNDECIDED, at=100, blocks=2).model
+    assert undecided.rollout is not None
+    assert undecided.rollout.weight == policy().weights[-1]
+    shown = judged(undecided, Stage.CANARY, Verdict.NOT_WORSE, at=101, blocks=3)
+    assert stage_of(shown) is Stage.BAKING
 
 
 def test_forcing_moves_past_the_present_stage_and_says_who_and_why() -> None:
@@ -244,6 +263,20 @@ def test_a_lease_is_not_renewed_when_the_monitor_is_silent() -> None:
     for heartbeat in (None, due - LEASE):
         outcome = observed(in_canary(), now=due, heartbeat=heartbeat)
         assert outcome.model.lease_expire_time == WALL + LEASE
+
+
+def test_a_lease_that_ran_out_is_not_renewed_by_a_monitor_that_is_back() -> None:
+    late = WALL + LEASE
+    assert end_of(observed(in_canary(), now=late, heartbeat=late)) is EndReason.LEASE_EXPIRED
+
+
+def test_a_judgement_cannot_lengthen_a_lease_that_ran_out() -> None:
+    for verdict, why in [
+        (Verdict.BETTER, EndReason.LEASE_EXPIRED),
+        (Verdict.WORSE, EndReason.WORSE),
+    ]:
+        late = judged(in_canary(), Stage.CANARY, verdict, at=6, now=WALL + LEASE)
+        assert end_of(late) is why
 
 
 def test_only_a_canary_has_a_lease() -> None:

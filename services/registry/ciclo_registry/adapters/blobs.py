@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -87,42 +88,53 @@ def _examined(folder: Path) -> Examined:
     bundle = verify_bundle(folder)
     manifest = bundle.manifest
     try:
-        evidence = _evidence(bundle)
-    except (LookupError, TypeError, ValueError) as error:
-        raise BundleUnfit(f"evidence/: {error!r} where {_EXPECTED} was expected") from error
-    return Examined(
-        model=manifest.model,
-        signature_digest=manifest.signature_digest,
-        dataset_digest=manifest.dataset_digest,
-        as_of_time=_time(manifest.created_event_time_us),
-        newest_event_time=_time(manifest.newest_event_time_us),
-        evidence=evidence,
-    )
+        return Examined(
+            model=manifest.model,
+            signature_digest=manifest.signature_digest,
+            dataset_digest=manifest.dataset_digest,
+            as_of_time=_time(manifest.created_event_time_us),
+            newest_event_time=_time(manifest.newest_event_time_us),
+            evidence=_evidence(bundle),
+        )
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # whatever a bundle says, it must not hold up those behind it
+        raise BundleUnfit(
+            f"evidence/ or manifest.json: {error!r} where {_EXPECTED} was expected",
+            field="bundle_digest",
+        ) from error
 
 
-_EXPECTED = "a ciclo.metrics/v1 document (and, if any, a ciclo.latency/v1 one)"
+_EXPECTED = (
+    "a ciclo.metrics/v1 document (and, if any, a ciclo.latency/v1 one) with finite numbers, and "
+    "times from year 1 to 9999"
+)
 
 
 def _evidence(bundle: Bundle) -> Evidence:
     metrics = json.loads((bundle.path / "evidence" / "metrics.json").read_bytes())
     latency = bundle.path / "evidence" / "latency.json"
     return Evidence(
-        confidence=float(metrics["confidence"]),
+        confidence=_number(metrics["confidence"]),
         metrics=_intervals(metrics["model"]),
         champion=_intervals(metrics.get("champion")),
         difference=_intervals(metrics.get("difference")),
         slices=tuple(
-            Slice(column, value, int(part["rows"]), _intervals(part.get("difference")))
+            Slice(column, value, int(_number(part["rows"])), _intervals(part.get("difference")))
             for column, parts in metrics.get("slices", {}).items()
             for value, part in parts.items()
         ),
+        limitation=str(metrics.get("limitation", "")),
         latency_p95_seconds=_p95(json.loads(latency.read_bytes())) if latency.is_file() else {},
     )
 
 
 def _intervals(document: dict[str, dict[str, Any]] | None) -> dict[str, Interval]:
+    def end(found: Any) -> float | None:
+        return None if found is None else _number(found)
+
     return {
-        name: Interval(found["value"], found.get("low"), found.get("high"))
+        name: Interval(end(found["value"]), end(found.get("low")), end(found.get("high")))
         for name, found in (document or {}).items()
     }
 
@@ -130,9 +142,16 @@ def _intervals(document: dict[str, dict[str, Any]] | None) -> dict[str, Interval
 def _p95(document: dict[str, Any]) -> dict[str, float]:
     names = {"model": "version", "champion": "champion"}
     return {
-        names[whose]: float(sizes[LATENCY_ROWS]["p95_us"]) / 1e6
+        names[whose]: _number(sizes[LATENCY_ROWS]["p95_us"]) / 1e6
         for whose, sizes in document["rows"].items()
     }
+
+
+def _number(found: Any) -> float:
+    """A text or NaN would be believed here, and break the gates or the books later."""
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        raise ValueError(f"{found!r} is no finite number")
+    return float(found)
 
 
 def _time(microseconds: int) -> datetime:

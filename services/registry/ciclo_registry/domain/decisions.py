@@ -77,7 +77,14 @@ def fail_cycle(model: Model, what: str) -> Outcome:
     return pause(after, f"{after.failed_cycles} failed cycles in a row, the last: {what}", by=CICLO)
 
 
-def start(model: Model, version: Version, *, rollout_id: str, now: datetime) -> Outcome:
+def start(
+    model: Model,
+    version: Version,
+    *,
+    rollout_id: str,
+    now: datetime,
+    since: datetime | None = None,
+) -> Outcome:
     """Starts a version's rollout; without a champion it serves at once.
 
     Args:
@@ -85,6 +92,8 @@ def start(model: Model, version: Version, *, rollout_id: str, now: datetime) -> 
         version: Not the champion.
         rollout_id: A new id.
         now: Wall time.
+        since: Event time from which on the two are compared. None: since the version's data were
+            cut.
     """
     assert model.rollout is None, "at most one rollout a model"
     if model.champion is None:
@@ -96,7 +105,7 @@ def start(model: Model, version: Version, *, rollout_id: str, now: datetime) -> 
         loop_digest=model.loop_digest,
         champion=model.champion,
         challenger=version.ref,
-        shadow_since=version.as_of_time,
+        shadow_since=since or version.as_of_time,
         create_time=now,
         progress_time=now,
         since=model.watermark,
@@ -115,6 +124,8 @@ def judge(model: Model, policy: RolloutPolicy, judgement: Judgement, *, now: dat
     after = rollouts.judge(
         model.rollout, policy, judgement, now=now, may_advance=not model.is_paused
     )
+    if _has_expired(model, now) and not after.is_over:
+        return _lapse(model)
     return _moved(_seen(model, judgement.watermark), after, policy.lease, now)
 
 
@@ -151,10 +162,10 @@ def take_back(model: Model, reason: EndReason, detail: str, *, by: str = "") -> 
 
 def expire_lease(model: Model, rollout_id: str, *, now: datetime) -> Outcome:
     """Takes a canary back whose lease ran out, unless it was renewed meanwhile."""
-    rollout, until = model.rollout, model.lease_expire_time
-    if rollout is None or rollout.rollout_id != rollout_id or until is None or now < until:
+    rollout = model.rollout
+    if rollout is None or rollout.rollout_id != rollout_id or not _has_expired(model, now):
         return Outcome(model)
-    return take_back(model, EndReason.LEASE_EXPIRED, f"not renewed by {until.isoformat()}")
+    return _lapse(model)
 
 
 def observe(
@@ -179,6 +190,8 @@ def observe(
     model = _seen(model, watermark)
     if model.rollout is None or policy is None:
         return Outcome(model)
+    if _has_expired(model, now):
+        return _lapse(model)
     after = rollouts.observe(
         model.rollout, policy, watermark=watermark, watching_since=watching_since, now=now
     )
@@ -190,6 +203,17 @@ def observe(
         renewed = replace(outcome.model, lease_expire_time=now + policy.lease)
         return replace(outcome, model=renewed)
     return outcome
+
+
+def _has_expired(model: Model, now: datetime) -> bool:
+    return model.lease_expire_time is not None and now >= model.lease_expire_time
+
+
+def _lapse(model: Model) -> Outcome:
+    """Takes a canary back. Its route returned when its lease ran out: nothing renews it since."""
+    assert model.lease_expire_time is not None
+    until = model.lease_expire_time.isoformat()
+    return take_back(model, EndReason.LEASE_EXPIRED, f"not renewed by {until}")
 
 
 def _seen(model: Model, watermark: datetime | None) -> Model:

@@ -67,6 +67,7 @@ class Evidence:
         slices: The same for parts of the rows.
         latency_p95_seconds: Of `version` and `champion`, measured in turns on one machine, for
             requests of one row; empty: not measured.
+        limitation: Why there is no difference, where there was a champion.
     """
 
     confidence: float
@@ -75,6 +76,7 @@ class Evidence:
     difference: Mapping[str, Interval] = field(default_factory=dict)
     slices: tuple[Slice, ...] = ()
     latency_p95_seconds: Mapping[str, float] = field(default_factory=dict)
+    limitation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +156,8 @@ def _non_inferior(gate: NonInferior, version: Exhibit, champion: Exhibit | None)
     if champion is None:
         return GateResult(rule, True, "no champion")
     if not evidence.difference:
-        return GateResult(
-            rule, False, "the evidence has no comparison with a champion: train it against one"
-        )
+        why = evidence.limitation or "train it against one"
+        return GateResult(rule, False, f"the evidence has no comparison with a champion: {why}")
     if evidence.confidence < gate.confidence:
         return GateResult(
             rule,

@@ -95,9 +95,10 @@ class Judgement:
         exposed_rows: Rows that callers got from the challenger so far.
         blocks: Closed blocks in which both were compared.
         rows: Rows compared.
-        mean_gain: Champion's loss less challenger's.
-        gain_low: Lower end of its confidence sequence.
-        gain_high: Upper end.
+        mean_gain: Champion's loss less challenger's, over rows.
+        limited_gain: The same over blocks, each limited: what the verdict rests on.
+        gain_low: Lower end of its confidence sequence; None while the blocks are too few.
+        gain_high: Upper end; None likewise.
     """
 
     rollout_id: str
@@ -109,10 +110,11 @@ class Judgement:
     blocks: int = 0
     rows: int = 0
     mean_gain: float = 0.0
-    gain_low: float = 0.0
-    gain_high: float = 0.0
+    limited_gain: float = 0.0
+    gain_low: float | None = None
+    gain_high: float | None = None
 
     @property
-    def order(self) -> tuple[datetime, int, int]:
-        """Grows from one judgement of a stage to the next."""
-        return (self.watermark, self.blocks, self.rows)
+    def order(self) -> tuple[datetime, int, int, int]:
+        """Grows from one judgement of a stage to the next, if only because more rows answered."""
+        return (self.watermark, self.blocks, self.rows, self.exposed_rows)

@@ -200,8 +200,8 @@ def _reason_to_end(
 ) -> tuple[EndReason, str] | None:
     if judgement.verdict is Verdict.WORSE:
         return EndReason.WORSE, (
-            f"gain {judgement.mean_gain:+.4f} [{judgement.gain_low:+.4f}, "
-            f"{judgement.gain_high:+.4f}] over {judgement.rows} rows in {judgement.blocks} blocks"
+            f"gain {judgement.mean_gain:+.4f} over {judgement.rows} rows; by block "
+            f"{judgement.limited_gain:+.4f} {_interval(judgement)} over {judgement.blocks} blocks"
         )
     if (
         rollout.stage is Stage.CANARY
@@ -227,7 +227,20 @@ def _reason_to_end(
 def _has_earned_next(rollout: Rollout, policy: RolloutPolicy, judgement: Judgement) -> bool:
     if rollout.stage is Stage.SHADOW:
         return _satisfies(judgement.verdict, policy.until)
-    return _lasted(rollout, policy.each if rollout.stage is Stage.CANARY else policy.bake)
+    if rollout.stage is Stage.BAKING:
+        return _lasted(rollout, policy.bake)
+    # One that was forced past its evidence has still to bring it before it answers everybody.
+    is_last = rollout.step + 1 >= len(policy.weights)
+    lacks_proof = is_last and rollout.is_forced
+    if lacks_proof and not _satisfies(judgement.verdict, Verdict.NOT_WORSE):
+        return False
+    return _lasted(rollout, policy.each)
+
+
+def _interval(judgement: Judgement) -> str:
+    if judgement.gain_low is None or judgement.gain_high is None:
+        return "(no interval)"
+    return f"[{judgement.gain_low:+.4f}, {judgement.gain_high:+.4f}]"
 
 
 def _satisfies(verdict: Verdict, asked: Verdict) -> bool:
