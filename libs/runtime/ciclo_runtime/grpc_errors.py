@@ -16,6 +16,14 @@ DETAILS_KEY = "grpc-status-details-bin"
 RETRY_AFTER_SECONDS = 1
 """What `google.rpc.RetryInfo` advises."""
 
+
+class CalleeFaulty(Retry):
+    """The callee met with a fault of its own: try again, but not for ever; it may be no accident.
+
+    A caller that makes no difference treats it as any `Retry`.
+    """
+
+
 _STATUS_OF = (
     (NotFound, grpc.StatusCode.NOT_FOUND),
     (Conflict, grpc.StatusCode.FAILED_PRECONDITION),
@@ -34,6 +42,9 @@ _ERROR_OF: dict[grpc.StatusCode, type[CicloError]] = {
     grpc.StatusCode.PERMISSION_DENIED: Reject,
     grpc.StatusCode.UNAUTHENTICATED: Reject,
     grpc.StatusCode.UNIMPLEMENTED: Reject,
+    grpc.StatusCode.INTERNAL: CalleeFaulty,
+    grpc.StatusCode.UNKNOWN: CalleeFaulty,
+    grpc.StatusCode.DATA_LOSS: CalleeFaulty,
 }
 """What a caller should make of a status. The others are the callee's trouble: `Retry`."""
 

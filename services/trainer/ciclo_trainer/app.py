@@ -23,6 +23,7 @@ from ciclo_trainer.adapters.states import States
 from ciclo_trainer.grpc_api import TrainingApi
 from ciclo_trainer.handlers import Trainer
 from ciclo_trainer.metrics import TrainerMetrics
+from ciclo_trainer.runner import Runner
 from ciclo_trainer.settings import Settings
 
 CONSIDER_EVERY = timedelta(seconds=5)
@@ -58,19 +59,28 @@ def build(settings: Settings) -> Service:
     process = TrainingProcess(
         home / "runs", blobs, threads=settings.threads, kept=settings.runs_kept
     )
-    trainer = Trainer(
-        States(registry, monitoring),
-        blobs,
-        Ledger(database),
+    states, ledger = States(registry, monitoring), Ledger(database)
+    runner = Runner(
+        states,
+        ledger,
         features,
         process,
+        wait_limit=settings.wait_limit,
+        clock=clock,
+        metrics=metrics,
+    )
+    trainer = Trainer(
+        states,
+        blobs,
+        ledger,
+        runner.progress,
         clock=clock,
         metrics=metrics,
         wake=lambda: runs.wake(),
     )
     policy, runs = (
         Reconciler(name, step, interval=CONSIDER_EVERY, metrics=metrics, clock=clock)
-        for name, step in (("policy", trainer.consider_all), ("runs", trainer.advance_all))
+        for name, step in (("policy", trainer.consider_all), ("runs", runner.advance_all))
     )
     for table in (registry, monitoring):
         table.subscribe(policy.wake)

@@ -1,4 +1,4 @@
-"""The trainer's use cases: consider an episode, start by hand, bring a run to its end."""
+"""The trainer's use cases: consider an episode, start by hand, tell of runs."""
 
 import uuid
 from collections.abc import Callable, Sequence
@@ -10,9 +10,10 @@ from ciclo.errors import Conflict, NotFound, Reject
 from ciclo.loop import Loop
 from ciclo_runtime.clock import Clock
 from ciclo_trainer.domain.policy import RetrainPolicy, Situation, Start, decide
-from ciclo_trainer.domain.runs import Failure, Run, RunState, Trained, Trigger
+from ciclo_trainer.domain.runs import Run, RunState, Trigger
 from ciclo_trainer.metrics import TrainerMetrics
-from ciclo_trainer.ports import Loops, Models, ModelState, Runs, Snapshots, Training, Watch
+from ciclo_trainer.ports import Loops, Models, ModelState, Runs, Watch
+from ciclo_trainer.runner import for_each
 
 _log = structlog.get_logger(__name__)
 
@@ -21,16 +22,15 @@ RUNS_REMEMBERED = 1000
 
 
 class Trainer:
-    """Everything the trainer does, behind its ports.
+    """What the trainer decides and answers; `Runner` does the work.
 
     Args:
         models: What registry and monitor say.
         loops: Definitions.
         runs: The trainer's memory.
-        snapshots: Cuts datasets.
-        training: Trains.
+        progress: Says what a run is doing.
         clock: Wall time.
-        metrics: Counts runs and skips.
+        metrics: Counts skips.
         wake: Called when a run was begun.
     """
 
@@ -39,8 +39,7 @@ class Trainer:
         models: Models,
         loops: Loops,
         runs: Runs,
-        snapshots: Snapshots,
-        training: Training,
+        progress: Callable[[Run], str],
         *,
         clock: Clock,
         metrics: TrainerMetrics,
@@ -49,19 +48,14 @@ class Trainer:
         self._models = models
         self._loops = loops
         self._runs = runs
-        self._snapshots = snapshots
-        self._training = training
+        self._progress = progress
         self._clock = clock
         self._metrics = metrics
         self._wake = wake
-        self._progress: dict[str, str] = {}
 
     async def consider_all(self) -> None:
         """Starts a run for every open episode whose policy says so. Right however often it runs."""
-        for model in self._models.names():
-            watch, state = self._models.watch(model), self._models.state(model)
-            if state and state.loop_digest and watch.episode_id and watch.watermark:
-                await self._consider(model, state, watch, watch.watermark)
+        await for_each(self._models.names(), self._consider)
 
     async def start_by_hand(
         self,
@@ -113,14 +107,6 @@ class Trainer:
         self._wake()
         return run
 
-    async def advance_all(self) -> None:
-        """Brings every unfinished run to its end, one after the other, oldest first."""
-        unfinished = await self._runs.unfinished()
-        self._metrics.runs_under_way.set(len(unfinished))
-        for run in unfinished:
-            await self._advance(run)
-        self._metrics.runs_under_way.set(0)
-
     async def get(self, run_id: str) -> tuple[Run, str]:
         """Returns a run and what it is doing, for people.
 
@@ -134,15 +120,18 @@ class Trainer:
 
     def progress(self, run: Run) -> str:
         """Returns what a run is doing, for people."""
-        return (
-            str(run.state) if run.state.is_over else self._progress.get(run.run_id, str(run.state))
-        )
+        return self._progress(run)
 
     async def list(self, model: str, most: int) -> "list[Run]":
         """Returns a model's runs, newest first."""
         return list(await self._runs.list(model, most))
 
-    async def _consider(
+    async def _consider(self, model: str) -> None:
+        watch, state = self._models.watch(model), self._models.state(model)
+        if state and state.loop_digest and watch.episode_id and watch.watermark:
+            await self._decide(model, state, watch, watch.watermark)
+
+    async def _decide(
         self, model: str, state: ModelState, watch: Watch, watermark: datetime
     ) -> None:
         loop = await self._loops.get(state.loop_digest)
@@ -196,36 +185,6 @@ class Trainer:
             _log.info("run_already_under_way", model=model)
             return
         self._wake()
-
-    async def _advance(self, run: Run) -> None:
-        outcome: Trained | Failure
-        try:
-            if run.state is RunState.CUTTING:
-                self._progress[run.run_id] = f"cutting the dataset as of {run.as_of:%Y-%m-%d %H:%M}"
-                snapshot = await self._snapshots.cut(run.model, run.as_of, run.loop_digest)
-                run = await self._runs.mark_cut(run, snapshot)
-            state = self._models.state(run.model)
-            run = await self._runs.mark_attempt(run)
-            outcome = await self._training.train(
-                run,
-                state.champion_digest if state else "",
-                lambda text: self._progress.__setitem__(run.run_id, text),
-            )
-        except Reject as error:
-            outcome = Failure("DATASET", error.reason, error.message)
-        await self._end(run, outcome)
-
-    async def _end(self, run: Run, outcome: Trained | Failure) -> None:
-        if isinstance(outcome, Failure):
-            await self._runs.fail(run, outcome)
-        else:
-            await self._runs.succeed(run, outcome)
-        self._progress.pop(run.run_id, None)
-        word = "failed" if isinstance(outcome, Failure) else "succeeded"
-        self._metrics.runs.labels(run.model, word).inc()
-        seconds = (self._clock.now() - run.create_time).total_seconds()
-        self._metrics.run_duration.labels(run.model).observe(seconds)
-        _log.info("run_ended", run_id=run.run_id, model=run.model, outcome=word, seconds=seconds)
 
 
 def policy_of(loop: Loop) -> RetrainPolicy:

@@ -1,10 +1,11 @@
 """What the trainer's use cases need from outside."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from ciclo.errors import Retry
 from ciclo.loop import Loop
 from ciclo_trainer.domain.policy import Skip
 from ciclo_trainer.domain.runs import Failure, Run, Snapshot, Trained
@@ -46,6 +47,18 @@ class Watch:
     cause_event_id: str = ""
     is_drifted: bool = False
     is_degraded: bool = False
+
+
+class Faulty(Retry):
+    """Who was asked has a fault of its own: worth some more tries, not worth waiting for."""
+
+    reason = "INTERNAL"
+
+
+class ProcessDied(Retry):
+    """A run's process left no reason; the run goes on from its checkpoint."""
+
+    reason = "PROCESS_DIED"
 
 
 class Models(Protocol):
@@ -110,7 +123,8 @@ class Snapshots(Protocol):
         """Cuts a dataset as of an event time.
 
         Raises:
-            Retry: The feature store does not answer.
+            Retry: The feature store does not answer, or does not know yet all that the cut needs.
+            Faulty: It fails.
             Reject: There is nothing to learn from.
         """
 
@@ -119,15 +133,21 @@ class Training(Protocol):
     """Who turns a dataset into a bundle."""
 
     async def train(
-        self, run: Run, champion_digest: str, report: Callable[[str], None]
+        self,
+        run: Run,
+        champion_digest: str,
+        begin: Callable[[], Awaitable[None]],
+        report: Callable[[str], None],
     ) -> Trained | Failure:
         """Runs a run's process to its end, from its last checkpoint if there is one.
 
         Args:
             run: A run whose dataset is cut.
             champion_digest: Bundle to compare with; empty for none.
-            report: Called with each step, for people.
+            begin: Called before a process is given the run, and only then: it is an attempt.
+            report: Called with what the run does, for people.
 
         Raises:
             Retry: Blobs cannot be read or written now.
+            ProcessDied: Call again.
         """

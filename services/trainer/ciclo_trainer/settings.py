@@ -14,6 +14,10 @@ class Settings(ServiceSettings):
     snapshot_timeout: Duration = timedelta(seconds=120)
     """How long a dataset may take to be cut; a run that waits longer tries again."""
 
+    wait_limit: Duration = timedelta(hours=1)
+    """How long a run waits, in wall time, for features that lag behind its cut, for the feature
+    store or for blobs; then it fails and says for what it waited."""
+
     threads: int = 1
     """Processor threads of a run. Another number gives other weights in the last bits."""
 

@@ -5,6 +5,7 @@ from google.rpc import error_details_pb2
 from ciclo.errors import CicloError, Conflict, Fatal, NotFound, Reject, Retry
 from ciclo_runtime.grpc_errors import (
     DETAILS_KEY,
+    CalleeFaulty,
     from_rpc_error,
     status_code,
     to_status,
@@ -38,7 +39,7 @@ def test_an_error_arrives_as_what_it_was_with_all_it_carried(kind: type[CicloErr
 
 
 def test_the_callers_process_outlives_the_callees() -> None:
-    assert type(over_the_wire(Fatal("broken"))) is Retry
+    assert type(over_the_wire(Fatal("broken"))) is CalleeFaulty
 
 
 def test_advice_to_retry_comes_with_retry_alone() -> None:

@@ -154,10 +154,9 @@ class Ledger:
 
     async def _end(self, run: Run, message: Message) -> None:
         def work(tx: Tx) -> None:
-            ended = replace(run, end_time=tx.now)
             known = _find(tx.connection, run.run_id)
             if known and not known.state.is_over:
-                _store(tx, ended)
+                _store(tx, replace(run, attempts=known.attempts, end_time=tx.now))
                 _emit(tx, run, message)
 
         cause = _cause(run.started_event_id, run.cycle_id, run)

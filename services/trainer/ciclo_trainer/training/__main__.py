@@ -2,26 +2,28 @@
 
 With `--wait` it imports what runs need, which takes seconds, and then reads the path from stdin.
 
-Progress goes to stdout as a JSON object a line, the outcome to `result.json` in the run's folder.
-Exit status: 0 when there is a bundle, 1 when there is a reason why not.
+The outcome goes to `result.json` in the run's folder, progress and prints to files beside it; see
+`progress.py`. Exit status: 0 when there is a bundle, 1 when there is a reason why not.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ciclo.errors import CicloError, Reject
-from ciclo_trainer.training.request import encode_failure, encode_success, read_request
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from ciclo_trainer.training.progress import LOG, printed_to, tell
+from ciclo_trainer.training.request import (
+    RESULT,
+    Request,
+    encode_failure,
+    encode_success,
+    read_request,
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -39,19 +41,33 @@ def main(arguments: list[str]) -> int:
         request = read_request(path)
         out = request.out
         out.mkdir(parents=True, exist_ok=True)
-        (out / "result.json").unlink(missing_ok=True)
-        os.environ["OMP_NUM_THREADS"] = str(request.threads)  # read once, when torch is imported
+    except CicloError as error:
+        return _fail(out, error)
+    with printed_to(out / LOG):
+        return _run(request)
+
+
+def _run(request: Request) -> int:
+    out = request.out
+    (out / RESULT).unlink(missing_ok=True)
+    os.environ["OMP_NUM_THREADS"] = str(request.threads)  # read once, when torch is imported
+    try:
         from ciclo_trainer.training.run import train
 
-        outcome, status = encode_success(train(request, report)), 0
+        result = train(request, lambda event: tell(out, event))
     except CicloError as error:
-        outcome, status = encode_failure(error), 1
-        traceback.print_exc()
-    except Exception as error:  # noqa: BLE001 - a run must leave its reason, also one we did not foresee
-        outcome, status = encode_failure(Reject(repr(error), reason="INTERNAL")), 1
-        traceback.print_exc()
-    _replace(out / "result.json", outcome)
-    return status
+        return _fail(out, error)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a run must leave its reason, also one we did not foresee
+        return _fail(out, Reject(repr(error), reason="INTERNAL"))
+    _replace(out / RESULT, encode_success(result))
+    return 0
+
+
+def _fail(out: Path, error: CicloError) -> int:
+    """Leave the reason first: what was printed and how is up to the recipe."""
+    _replace(out / RESULT, encode_failure(error))
+    traceback.print_exc()
+    return 1
 
 
 def _awaited(threads: int) -> Path | None:
@@ -59,14 +75,9 @@ def _awaited(threads: int) -> Path | None:
     os.environ["OMP_NUM_THREADS"] = str(threads)  # read once, when torch is imported
     importlib.import_module("ciclo_trainer.training.run")
     importlib.import_module("torch._dynamo")  # optimisers import it, which takes longer than torch
+    sys.stdout.write(f"process {os.getpid()} is warm\n")
     line = sys.stdin.readline().strip()
     return Path(line) if line else None
-
-
-def report(event: Mapping[str, object]) -> None:
-    """Write a line of progress."""
-    sys.stdout.write(json.dumps(event) + "\n")
-    sys.stdout.flush()
 
 
 def _replace(path: Path, content: bytes) -> None:

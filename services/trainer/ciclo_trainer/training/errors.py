@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
+from pathlib import Path
 
 from ciclo.errors import Reject
+
+BOUND_OUTPUT = "make `output` of the recipe finite for every row, also an odd one"
+"""What to do about an answer that is not finite though every weight is."""
 
 
 class TrainingFailed(Reject):
@@ -51,11 +56,12 @@ class RecipeFailed(TrainingFailed):
 
     reason = "RECIPE_FAILED"
 
-    def __init__(self, step: str, cause: Exception) -> None:
-        frames = traceback.extract_tb(cause.__traceback__)
-        where = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    def __init__(self, step: str, cause: BaseException) -> None:
+        frame = _own_frame(cause)
+        where = f"{frame.filename}:{frame.lineno}" if frame else ""
+        line = f", at {Path(frame.filename).name}:{frame.lineno}" if frame else ""
         super().__init__(
-            f"recipe, {step}: {type(cause).__name__}: {cause}",
+            f"recipe, {step}: {_in_words(cause)}{line}",
             metadata={"step": step, "cause": type(cause).__name__, "where": where},
         )
         self.step = step
@@ -67,12 +73,15 @@ class NotFinite(TrainingFailed):
 
     Args:
         where: The number and the moment, as `weight body.0.bias after epoch 3`.
+        remedy: What to do.
     """
 
     reason = "NOT_FINITE"
 
-    def __init__(self, where: str) -> None:
-        super().__init__(f"{where}: not finite; lower the learning rate, or bound the loss")
+    def __init__(
+        self, where: str, remedy: str = "lower the learning rate, or bound the loss"
+    ) -> None:
+        super().__init__(f"{where}: not finite; {remedy}")
         self.where = where
 
 
@@ -88,3 +97,23 @@ class ParityFailed(TrainingFailed):
 
     def __init__(self, output: str, problem: str) -> None:
         super().__init__(f"parity, {output}: {problem}", metadata={"output": output})
+
+
+def _own_frame(cause: BaseException) -> traceback.FrameSummary | None:
+    """Return the innermost line of the user's own; None if what went wrong is no line of theirs."""
+    frames = reversed(traceback.extract_tb(cause.__traceback__))
+    return next((f for f in frames if not f.filename.startswith(_NOT_OWN)), None)
+
+
+def _in_words(cause: BaseException) -> str:
+    if isinstance(cause, SystemExit):
+        return f"it called sys.exit({cause.code!r}), which ends no run; expected it to return"
+    return f"{type(cause).__name__}: {cause}"
+
+
+_NOT_OWN = (
+    "<",
+    str(Path(__file__).parent),
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+)
+"""How the files begin that are not the user's: generated code, this package, Python, libraries."""

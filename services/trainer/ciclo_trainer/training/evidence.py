@@ -40,19 +40,24 @@ meantime makes calls slower, never faster."""
 
 
 def metrics_document(
-    holdout: Rows, score: NDArray[np.float32], champion: NDArray[np.float32] | None
+    holdout: Rows,
+    score: NDArray[np.float32],
+    champion: NDArray[np.float32] | None,
+    limitation: str = "",
 ) -> dict[str, Any]:
     """Return evidence/metrics.json.
 
     Args:
         holdout: The held-out rows.
         score: What the model's graph gave for them [n].
-        champion: What the champion's gave [n]; None if there is none.
+        champion: What the champion's gave [n]; None if they are not compared.
+        limitation: Why not, where there is a champion.
     """
     overall = asdict(compare(holdout.label, holdout.block, score, champion))
     return {
         "schema": "ciclo.metrics/v1",
         "confidence": CONFIDENCE,
+        "limitation": limitation,
         "holdout": {
             "rows": overall.pop("rows"),
             "blocks": overall.pop("blocks"),
@@ -147,18 +152,18 @@ def _latencies_us(
 def card_text(request: Request, split: Split, metrics: Mapping[str, Any]) -> str:
     """Return evidence/card.md: the model on one page, for people."""
     learned_from = ", ".join(f"`{f.name}`" for f in request.inputs if f.role != "id")
-    blocks = metrics["holdout"]["blocks"]
+    held_out, until = metrics["holdout"], _utc(split.holdout)
     lines = [
         f"# {request.model}\n",
         f"Predicts `{request.output.name}` ({request.output.type}) from {learned_from}.\n",
         f"Trained on {len(split.train)} rows up to {_utc(split.train)}.\n",
-        f"Judged on {len(split.holdout)} rows in {blocks} blocks up to {_utc(split.holdout)}.\n",
+        f"Judged on {held_out['rows']} rows in {held_out['blocks']} blocks up to {until}.\n",
         f"| held out | model ({metrics['confidence']:.0%} interval) | less champion |",
         "|---|---|---|",
     ]
     for name, interval in metrics["model"].items():
         difference = metrics["difference"]
-        against = _show(difference[name]) if difference else "no champion"
+        against = _show(difference[name]) if difference else metrics["limitation"] or "no champion"
         lines.append(f"| {name} | {_show(interval)} | {against} |")
     return "\n".join([*lines, ""])
 

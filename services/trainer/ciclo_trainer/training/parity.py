@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from ciclo_trainer.training.errors import NotFinite, ParityFailed
+from ciclo_trainer.training.errors import BOUND_OUTPUT, NotFinite, ParityFailed
 from ciclo_trainer.training.export import Served
+from ciclo_trainer.training.recipes import recipe_step
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,7 +81,7 @@ def check_parity(
     """
     fields, outputs = spec.fields, [field.name for field in scorer.signature.outputs]
     x = spec.encode(columns)
-    with torch.no_grad():
+    with recipe_step("output"), torch.no_grad():
         served = Served(recipe, net, fields, outputs)
         expected = served(*(x[field.name].reshape(-1, 1) for field in fields))
     answers = {}
@@ -130,7 +131,7 @@ def _compare(
     name: str, expected: NDArray[np.float32], found: NDArray[np.float32], batch: int
 ) -> None:
     if not np.isfinite(expected).all():
-        raise NotFinite(f"output {name} of a made-up row")
+        raise NotFinite(f"output {name} of a made-up row", BOUND_OUTPUT)
     gap = np.abs(expected - found)
     row = int(np.argmax(np.where(np.isnan(gap), np.inf, gap)))
     if not gap[row] <= TOLERANCE:

@@ -27,13 +27,13 @@ def recipe_step(step: str) -> Iterator[None]:
     """Name the step in which the user's code runs: what it raises becomes `RecipeFailed`.
 
     Raises:
-        RecipeFailed: The user's code raised.
+        RecipeFailed: The user's code raised, or called `sys.exit()`.
     """
     try:
         yield
     except TrainingFailed:
         raise
-    except Exception as cause:
+    except (Exception, SystemExit) as cause:
         raise RecipeFailed(step, cause) from cause
 
 
@@ -45,12 +45,15 @@ def load_recipe(reference: str) -> Recipe:
     """
     with recipe_step("load"):
         path, name = recipe_file(reference), reference.rpartition(":")[2]
-        spec = importlib.util.spec_from_file_location(path.stem, path)
+        # A library of the same name stays what it is to those who import it.
+        module_name = f"{path.stem}_recipe" if path.stem in sys.modules else path.stem
+        spec = importlib.util.spec_from_file_location(module_name, path)
         if not path.is_file() or spec is None or spec.loader is None:
             raise FileNotFoundError(f"{reference!r}: expected file.py:Class")
         if str(path.parent) not in sys.path:
             sys.path.insert(0, str(path.parent))
         module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module  # dataclasses look up their annotations there
         spec.loader.exec_module(module)
         kind = getattr(module, name, None)
         if not (isinstance(kind, type) and issubclass(kind, Recipe)):

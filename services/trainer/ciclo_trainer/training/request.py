@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 DAY_US: Final = 86_400_000_000
 """Microseconds in a day."""
 
+REQUEST: Final = "request.json"
+"""File of a run's folder that says what is asked."""
+
+RESULT: Final = "result.json"
+"""File of a run's folder that says what came of it; there once the run has ended."""
+
 RESERVED: Final = ("label", "event_time_us", "block")
 """Columns of every dataset, which a model cannot take: it would learn its own answer."""
 

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
 from safetensors.torch import save
 
-from ciclo_bundle import InputsUnfit, Manifest, folder_digest, verify_bundle, write_bundle
+from ciclo_bundle import Manifest, folder_digest, write_bundle
 from ciclo_bundle.digest import canonical_json, file_digest, sha256
-from ciclo_bundle.runtime import GraphScorer, Scorer
+from ciclo_bundle.runtime import GraphScorer
 from ciclo_bundle.signature import encode_signature
 from ciclo_trainer.training import evidence
-from ciclo_trainer.training.errors import BadRequest, DatasetUnfit, NotFinite
+from ciclo_trainer.training.errors import BadRequest, DatasetUnfit
 from ciclo_trainer.training.export import export_graph
 from ciclo_trainer.training.fit import FitRun, TrainingData, require_finite, seed_everything
+from ciclo_trainer.training.judgement import judge
 from ciclo_trainer.training.parity import check_parity, craft_columns, encode_vector
 from ciclo_trainer.training.recipes import (
     build_network,
@@ -37,11 +37,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from ciclo.recipe import Recipe
     from ciclo_bundle import Bundle
     from ciclo_trainer.training.fit import Report
+    from ciclo_trainer.training.judgement import Judged
     from ciclo_trainer.training.request import Request
     from ciclo_trainer.training.snapshot import Rows, Split
     from ciclo_trainer.training.tabular import Columns, Network
@@ -59,17 +58,6 @@ class Trained:
     spec: FittedSpec
     seed: int
     sample: Columns
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What model and champion gave for the held-out rows."""
-
-    scorer: GraphScorer
-    score: NDArray[np.float32]
-    champion: Bundle | None
-    champion_scorer: GraphScorer | None
-    champion_score: NDArray[np.float32] | None
 
 
 def train(request: Request, report: Report) -> Result:
@@ -99,7 +87,7 @@ def train(request: Request, report: Report) -> Result:
     with steps.timed("export"):
         scorer = _export(request, trained, split, draft)
     with steps.timed("judge"):
-        judged = _judge(request, scorer, split.holdout)
+        judged = judge(request, scorer, split.holdout)
         metrics = _write_evidence(request, judged, split, draft)
     with steps.timed("reference"):
         _write_references(request, judged, rows, split.holdout, trained.seed, draft)
@@ -225,36 +213,12 @@ def _export(request: Request, trained: Trained, split: Split, draft: Path) -> Gr
     return scorer
 
 
-def _judge(request: Request, scorer: GraphScorer, holdout: Rows) -> Judged:
-    """Score the held-out rows with the graph that will serve, and with the champion's."""
-    name = request.output.name
-    score = _require_probability(scorer.score(holdout.columns)[name], name)
-    if request.champion is None:
-        return Judged(scorer, score, None, None, None)
-    champion = verify_bundle(request.champion)
-    if name not in {field.name for field in champion.signature.outputs}:
-        raise BadRequest("champion", f"has no output {name!r}")
-    other = Scorer(request.champion)
-    try:
-        answers = other.score(holdout.columns)
-    except InputsUnfit as cause:
-        raise BadRequest("champion", f"{cause.message}; it cannot be asked these rows") from cause
-    return Judged(scorer, score, champion, other, answers[name])
-
-
-def _require_probability(score: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-    if not np.isfinite(score).all():
-        raise NotFinite(f"output {name} on the held-out rows")
-    with recipe_step("output"):
-        if score.min() < 0 or score.max() > 1:
-            raise ValueError(f"{name} leaves [0, 1] on the held-out rows")
-    return score
-
-
 def _write_evidence(request: Request, judged: Judged, split: Split, draft: Path) -> dict[str, Any]:
-    holdout = split.holdout
-    metrics = evidence.metrics_document(holdout, judged.score, judged.champion_score)
-    latency = evidence.latency_document(holdout.columns, judged.scorer, judged.champion_scorer)
+    holdout, champion = split.holdout, judged.champion
+    metrics = judged.metrics(holdout)
+    latency = evidence.latency_document(
+        holdout.columns, judged.scorer, champion.scorer if champion else None
+    )
     calibration = evidence.calibration_document(holdout, judged.score)
     card = evidence.card_text(request, split, metrics)
     (draft / "evidence" / "metrics.json").write_bytes(canonical_json(metrics))
@@ -287,7 +251,7 @@ def _write_references(
 def _manifest(
     request: Request, seed: int, dataset_digest: str, rows: Rows, split: Split, judged: Judged
 ) -> Manifest:
-    champion = () if judged.champion is None else (judged.champion.digest,)
+    champion = () if judged.champion is None else (judged.champion.bundle.digest,)
     return Manifest(
         model=request.model,
         seed=seed,

@@ -1,10 +1,14 @@
 """A recipe that fails says where, before time is spent on it where that can be."""
 
+import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from ciclo_trainer.training import NotFinite, RecipeFailed, Request
+from ciclo_trainer.training.recipes import load_recipe
 from ciclo_trainer.training.run import train
 
 from .conftest import RECIPE, ignore
@@ -34,6 +38,8 @@ def changed(old: str, new: str) -> str:
         ("fit", "data.batches(128", "data.batches(0", "at least 1"),
         ("fit", "rate.step()", "list(run.epochs(1, checkpoint=(net,)))", "twice"),
         ("fit", "rate.step()", "raise MemoryError('too large')", "too large"),
+        ("fit", "rate.step()", "raise SystemExit(3)", "called sys.exit(3)"),
+        ("load", "import torch", "raise SystemExit", "called sys.exit(None)"),
     ],
 )
 def test_what_a_recipe_does_wrong_is_named_with_its_step(
@@ -93,6 +99,35 @@ def test_a_state_that_would_need_pickle_is_refused(request_of: Requests) -> None
 def test_a_file_that_is_not_there_is_named(request_of: Requests) -> None:
     with pytest.raises(RecipeFailed, match=r"nowhere\.py"):
         train(request_of(recipe="/tmp/nowhere.py:Late"), ignore)
+
+
+def test_a_recipe_may_hold_dataclasses_whose_annotations_are_text(request_of: Requests) -> None:
+    source = f"""
+from __future__ import annotations
+from dataclasses import KW_ONLY, dataclass
+
+
+@dataclass
+class Settings:
+    rate: float
+    _: KW_ONLY
+    epochs: int = 4
+
+{RECIPE}"""
+
+    result = train(request_of(source), ignore)
+
+    assert result.metrics["model"]["auc"]["value"] > 0.6
+
+
+def test_a_recipe_named_like_a_library_does_not_take_its_place(request_of: Requests) -> None:
+    request = request_of()
+    named_json = Path(request.recipe.rpartition(":")[0]).rename(request.out.parent / "json.py")
+
+    recipe = load_recipe(f"{named_json}:Late")
+
+    assert recipe.seed == 7
+    assert sys.modules["json"] is json
 
 
 def test_a_transform_of_ones_own_is_exported_like_the_usual_one(request_of: Requests) -> None:

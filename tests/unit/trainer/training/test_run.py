@@ -1,24 +1,27 @@
 """From snapshot to bundle: complete, honest about what it saw, and the same after a kill."""
 
+import asyncio
 import json
 import os
+import re
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.support.eventually import eventually
 
 from ciclo_bundle import BundleCorrupt, Field, read_bundle, verify_bundle
 from ciclo_bundle.runtime import Scorer
 from ciclo_drift import StreamSet, unpack
 from ciclo_trainer.training import BadRequest, DatasetUnfit, Request, Result, encode_request
 from ciclo_trainer.training.__main__ import main
+from ciclo_trainer.training.progress import PROGRESS, newest_progress
 from ciclo_trainer.training.request import DAY_US
 from ciclo_trainer.training.run import train
 
@@ -117,7 +120,11 @@ def test_another_seed_gives_other_weights_and_the_same_question(
     assert set(latency) == {"model", "champion"}
 
 
-def test_a_run_killed_in_the_middle_goes_on_to_the_same_weights(
+def two_epochs_are_done(request: Request) -> None:
+    assert newest_progress(request.out) == "epoch 2 of 4"
+
+
+async def test_a_run_killed_in_the_middle_goes_on_to_the_same_weights(
     request_of: Requests, trained: Result
 ) -> None:
     request = request_of()
@@ -125,18 +132,51 @@ def test_a_run_killed_in_the_middle_goes_on_to_the_same_weights(
     path.write_bytes(encode_request(request))
     command = [sys.executable, "-m", "ciclo_trainer.training", "--request", str(path)]
     environment = {**os.environ, "STALL_IN_EPOCH": "2"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        lines = iter(process.stdout.readline, "")
-        seen = [next(e for e in map(json.loads, lines) if e["event"] == "epoch") for _ in range(2)]
-        process.send_signal(signal.SIGKILL)
+    process = await asyncio.create_subprocess_exec(*command, env=environment)
+    await eventually(lambda: two_epochs_are_done(request), timedelta(seconds=60))
+    process.kill()
+    await process.wait()
 
     events: list[dict] = []
     resumed = train(request, events.append)
 
-    assert [event["epoch"] for event in seen] == [1, 2]
     assert [e["epoch"] for e in events if e["event"] in ("resumed", "epoch")] == [2, 3, 4]
     assert resumed.weights_digest == trained.weights_digest
     assert resumed.metrics == trained.metrics
+
+
+@pytest.mark.parametrize(
+    ("holdout_days", "rows_from", "blocks"), [(6, 18, 6), (4, 20, 4), (2, 22, 2)]
+)
+def test_versions_are_compared_on_days_that_neither_has_seen(
+    request_of: Requests, holdout_days: int, rows_from: int, blocks: int
+) -> None:
+    champion = train(request_of(holdout_days=holdout_days), ignore)
+
+    metrics = train(request_of(champion=champion.bundle), ignore).metrics
+
+    held_out = metrics["holdout"]
+    assert (held_out["from_us"] - FIRST_DAY_US) // DAY_US == rows_from
+    assert held_out["blocks"] == blocks
+    assert metrics["limitation"] == ""
+    assert metrics["difference"]["log_loss"]["low"] is not None
+    assert sum(s["rows"] for s in metrics["slices"]["origin"].values()) == held_out["rows"]
+
+
+def test_where_the_champion_knows_nearly_all_days_there_is_no_comparison(
+    request_of: Requests,
+) -> None:
+    champion = train(request_of(holdout_days=1), ignore)
+
+    result = train(request_of(champion=champion.bundle), ignore)
+
+    metrics = result.metrics
+    assert (metrics["champion"], metrics["difference"]) == (None, None)
+    assert metrics["holdout"]["blocks"] == 6
+    assert metrics["model"]["log_loss"]["low"] is not None
+    assert "trained on days up to 2013-01-23" in metrics["limitation"]
+    assert "only 1 block(s) are new" in metrics["limitation"]
+    assert metrics["limitation"] in (result.bundle / "evidence" / "card.md").read_text()
 
 
 def test_a_checkpoint_of_another_request_is_not_used(request_of: Requests) -> None:
@@ -158,7 +198,7 @@ def test_a_checkpoint_that_was_damaged_is_not_used(request_of: Requests, trained
 
 
 def test_the_command_writes_the_result_and_says_so(
-    request_of: Requests, trained: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    request_of: Requests, trained: Result, tmp_path: Path
 ) -> None:
     (tmp_path / "loop.yaml").write_text("mode: act\n")
     request = request_of(policy=tmp_path / "loop.yaml")
@@ -168,7 +208,7 @@ def test_the_command_writes_the_result_and_says_so(
     status = main(["--request", str(path)])
 
     result = read_json(request.out / "result.json")
-    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    events = [json.loads(line) for line in (request.out / PROGRESS).read_text().splitlines()]
     assert status == 0
     assert result["status"] == "succeeded"
     assert result["weights_digest"] == trained.weights_digest
@@ -190,6 +230,7 @@ def test_the_command_leaves_the_reason_when_it_fails(request_of: Requests) -> No
     assert result["reason"] == "RECIPE_FAILED"
     assert result["fields"]["step"] == "fit"
     assert result["fields"]["where"].startswith(str(request.out.parent / "recipe.py"))
+    assert re.search(r"fit: ZeroDivisionError.*, at recipe\.py:\d+$", result["message"])
     assert not (request.out / "bundle").exists()
 
 
