@@ -217,19 +217,43 @@ async def follow(
         await clock.sleep(kafka.RECONNECT.delay(failures, rng))
 
 
-async def _seek(consumer: AIOKafkaConsumer, positions: Offsets) -> None:
-    partitions = sorted(consumer.assignment())
-    first = await consumer.beginning_offsets(partitions)
-    end = await consumer.end_offsets(partitions)
-    for partition in partitions:
-        wanted = positions.get(partition, first[partition])
-        if wanted > end[partition]:
+async def require_reached(bootstrap: str, offsets: Offsets) -> None:
+    """Returns if every topic reaches as far as the state that was made of it.
+
+    For those who read through another library; readers of this module look by themselves.
+
+    Raises:
+        TopicRecreated: A topic ends before its offset.
+        Retry: Kafka is away.
+    """
+    consumer = kafka.position_consumer(bootstrap, sorted({place.topic for place in offsets}))
+    try:
+        await consumer.start()
+        _require_reached(offsets, await consumer.end_offsets(list(offsets)))
+    except kafka.UNAVAILABLE as error:
+        raise Retry(f"Kafka at {bootstrap}: {error!r}") from error
+    finally:
+        await kafka.close(consumer)
+
+
+def _require_reached(offsets: Offsets, ends: Offsets) -> None:
+    for partition, wanted in offsets.items():
+        if wanted > ends[partition]:
             raise TopicRecreated(
-                f"{partition.topic}/{partition.partition} ends at {end[partition]}, but the state "
+                f"{partition.topic}/{partition.partition} ends at {ends[partition]}, but the state "
                 f"holds everything before {wanted}: the topic was made anew. Begin with a new "
                 "state, or bring the topic back",
                 metadata={"topic": partition.topic},
             )
+
+
+async def _seek(consumer: AIOKafkaConsumer, positions: Offsets) -> None:
+    partitions = sorted(consumer.assignment())
+    first = await consumer.beginning_offsets(partitions)
+    end = await consumer.end_offsets(partitions)
+    wanted_of = {place: positions.get(place, first[place]) for place in partitions}
+    _require_reached(wanted_of, end)
+    for partition, wanted in wanted_of.items():
         if wanted < first[partition]:
             _log.error(
                 "records_lost_to_retention",

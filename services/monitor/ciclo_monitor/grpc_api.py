@@ -107,5 +107,9 @@ def _counts(model: ModelMonitor) -> pb.Counts:
         labels_unmatched=counts.unmatched,
         labels_too_late=counts.too_late,
         never_labelled=model.rows.never_labelled(),
-        rejected={"DROPPED": counts.dropped, "CORRECTED_LATE": counts.corrected_late},
+        rejected={
+            "DROPPED": counts.dropped,
+            "CORRECTED_LATE": counts.corrected_late,
+            "AHEAD_OF_TIME": counts.ahead,
+        },
     )

@@ -1,9 +1,9 @@
 """The monitor's use cases: take in a record, follow the registry, save, state what is true."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 import structlog
 
@@ -12,24 +12,22 @@ from ciclo.loop import Loop
 from ciclo_drift import DriftInputError
 from ciclo_monitor.domain.backtest import Replayed, replay
 from ciclo_monitor.domain.batches import Answers, Labels
-from ciclo_monitor.domain.calendar import Calendar
 from ciclo_monitor.domain.findings import Finding
-from ciclo_monitor.domain.model import ModelMonitor, WatchPolicy
+from ciclo_monitor.domain.model import ModelMonitor
 from ciclo_monitor.domain.snapshots import freeze, thaw
+from ciclo_monitor.domain.watch import policy_of
 from ciclo_monitor.metrics import MonitorMetrics
 from ciclo_monitor.ports import Definitions, Journal, Registered, Registry, Statement
 from ciclo_runtime.clock import Clock
 
 _log = structlog.get_logger(__name__)
 
-EXTRA_KEPT = timedelta(days=7)
-"""Event time for which rows are kept beyond the longest shadow: a cut lies before its rollout."""
+UNKNOWN_MODEL = "-"
+"""What a loss names where the gateway cannot tell whose answers they were."""
 
 STATE_SECONDS = 0.25
 """Least wall time between two statements that differ only in the watermark: each is a transaction
 here, and work for everybody who follows."""
-
-MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(slots=True)
@@ -72,6 +70,7 @@ class Monitor:
         self._most_rows = most_rows
         self._watched: dict[str, Watched] = {}
         self._offsets: dict[str, int] = {}
+        self._untold: deque[tuple[str, Finding]] = deque()
         self._turn = asyncio.Lock()
 
     async def begin(self) -> None:
@@ -104,6 +103,11 @@ class Monitor:
             raise NotFound(f"the registry knows no model {model!r}", field="model")
         return self._watched[model].loop
 
+    @property
+    def offsets(self) -> Mapping[str, int]:
+        """The next offset of each topic that is not in the state yet."""
+        return self._offsets
+
     def is_known(self, topic: str, offset: int) -> bool:
         """Says whether the state holds a record already."""
         return offset < self._offsets.get(topic, 0)
@@ -114,10 +118,17 @@ class Monitor:
             self._offsets[topic] = offset + 1
 
     async def take_answers(self, topic: str, offset: int, model: str, answers: Answers) -> None:
-        """Takes in rows that callers got, or that were asked again."""
+        """Takes in rows that callers got, or that were asked again.
+
+        Raises:
+            Reject: The champion's rows lack a stream of its reference, or hold another type.
+        """
         kind = "shadow" if answers.rollout else "served"
+        try:
+            await self._take(topic, offset, model, lambda monitor: monitor.fold_answers(answers))
+        except DriftInputError as error:
+            raise Reject(str(error), reason="BAD_ROWS", field=error.what) from error
         self._metrics.rows.labels(model, kind).inc(len(answers.keys))
-        await self._take(topic, offset, model, lambda monitor: monitor.fold_answers(answers))
 
     async def take_labels(self, topic: str, offset: int, model: str, labels: Labels) -> None:
         """Takes in labels."""
@@ -125,13 +136,12 @@ class Monitor:
         await self._take(topic, offset, model, lambda monitor: monitor.fold_labels(labels))
 
     async def take_lost(self, topic: str, offset: int, model: str, count: int) -> None:
-        """Takes in that answers will never be captured."""
-
-        def fold(monitor: ModelMonitor) -> Sequence[Finding]:
-            monitor.fold_lost(count)
-            return ()
-
-        await self._take(topic, offset, model, fold)
+        """Takes in that answers will never be captured; of no known model: it may be any's."""
+        async with self._turn:
+            for name, watched in self._watched.items():
+                if model in (name, UNKNOWN_MODEL):
+                    watched.monitor.fold_lost(count)
+            self._offsets[topic] = offset + 1
 
     async def save(self) -> None:
         """Stores the state of all models with the offsets up to which it is true."""
@@ -160,7 +170,7 @@ class Monitor:
             if not findings:
                 raise Conflict(f"{model} has no open episode", field="model")
             _log.info("episode_dismissed", model=model, requested_by=requested_by, reason=reason)
-            await self._tell(model, findings)
+            self._note(model, findings)
             await self._save()
         return self.statement(model)
 
@@ -222,53 +232,59 @@ class Monitor:
         async with self._turn:
             monitor = self._watched[model].monitor
             before_us = monitor.watermark_us
-            findings = fold(monitor)
-            self._offsets[topic] = offset + 1
-            await self._tell(model, findings)
+            if not self.is_known(topic, offset):  # else it was taken, and what it said is untold
+                self._note(model, fold(monitor))
+                self._offsets[topic] = offset + 1
+            has_news = bool(self._untold)
+            await self._tell()
             is_later = monitor.watermark_us > before_us
         now = self._clock.monotonic()
-        if findings or (is_later and now - self._stated.get(model, -1e9) >= STATE_SECONDS):
+        if has_news or (is_later and now - self._stated.get(model, -1e9) >= STATE_SECONDS):
             self._stated[model] = now
             await self._journal.state(self.statement(model))
 
     async def _follow(self, model: str, registered: Registered) -> None:
         watched = self._watched.get(model)
-        findings: list[Finding] = []
-        has_changed = False
+        if watched and _is_followed(watched, registered):
+            return
+        # What was read before the news stays before it: a process that replaces this one would
+        # otherwise judge the rollout from rows that came earlier.
+        await self._save()
         if watched is None or watched.loop_digest != registered.loop_digest:
             watched = await self._define(model, watched, registered.loop_digest)
-            has_changed = True
-        monitor = watched.monitor
-        known = monitor.champion.version if monitor.champion else None
-        if registered.champion != known:
-            version = registered.champion
+        monitor, version = watched.monitor, registered.champion
+        if version != (monitor.champion.version if monitor.champion else None):
             champion = await self._definitions.champion(version) if version else None
-            findings += monitor.set_champion(champion)
-            has_changed = True
+            self._note(model, monitor.set_champion(champion))
         if registered.rollout != monitor.rollout:
-            findings += monitor.set_rollout(registered.rollout)
-            has_changed = True
-        if has_changed:
-            await self._tell(model, findings)
-            await self._save()
-            await self._journal.state(self.statement(model))
+            self._note(model, monitor.set_rollout(registered.rollout))
+        await self._save()
+        await self._journal.state(self.statement(model))
 
     async def _define(self, model: str, watched: Watched | None, loop_digest: str) -> Watched:
         loop = await self._definitions.loop(loop_digest)
         policy = policy_of(loop, self._most_rows)
-        if watched:
-            # Another definition: the rows and tests go on under the new policy.
+        if watched and watched.monitor.policy.calendar == policy.calendar:
+            # Another definition: the rows stay, and are tested anew under the new policy.
             monitor = thaw(model, policy, freeze(watched.monitor))
+            monitor.begin_performance()
         else:
             monitor = ModelMonitor(model, policy)
         self._watched[model] = Watched(monitor, loop, loop_digest)
         return self._watched[model]
 
-    async def _tell(self, model: str, findings: Sequence[Finding]) -> None:
-        if findings:
-            await self._journal.tell(model, findings)
+    def _note(self, model: str, findings: Sequence[Finding]) -> None:
+        self._untold.extend((model, finding) for finding in findings)
+
+    async def _tell(self) -> None:
+        """Publishes what was found; what cannot be published now stays to be."""
+        while self._untold:
+            model, finding = self._untold[0]
+            await self._journal.tell(model, [finding])
+            self._untold.popleft()
 
     async def _save(self) -> None:
+        await self._tell()  # a state that holds a finding must not outlive its event
         frozen = {m: (w.loop_digest, freeze(w.monitor)) for m, w in self._watched.items()}
         await self._journal.save(frozen, self._offsets)
 
@@ -278,6 +294,9 @@ class Monitor:
             rise = monitor.performance.rise
             ratio = rise.evidence / rise.threshold
             self._metrics.evidence.labels(model, "performance").set(ratio)
+            loss = monitor.performance.newest_loss
+            if loss is not None:
+                self._metrics.loss.labels(model, str(monitor.performance.version)).set(loss)
         if monitor.drift:
             now = monitor.drift.now
             self._metrics.evidence.labels(model, "drift").set(now.evidence / now.threshold)
@@ -286,27 +305,8 @@ class Monitor:
         self._metrics.episode_open.labels(model).set(monitor.episode is not None)
 
 
-def policy_of(loop: Loop, most_rows: int) -> WatchPolicy:
-    """Returns what a definition says about watching.
-
-    The budget is spread over the two tests, half of it each: a test alone may be wrong half as
-    often.
-    """
-    alarms, block = loop.monitor.false_alarms, loop.quality.correlated_within
-    shadow = loop.rollout.shadow
-    return WatchPolicy(
-        calendar=Calendar(
-            block // MICROSECOND,
-            loop.label.expected_within // MICROSECOND,
-            loop.label.never_after // MICROSECOND,
-        ),
-        kept_us=(max(loop.label.never_after, shadow.at_most) + EXTRA_KEPT) // MICROSECOND,
-        most_rows=most_rows,
-        tolerance=loop.monitor.degraded_if.log_loss.above_reference_by,
-        budget_blocks=2 * (alarms.per // block) // alarms.at_most,
-        budget=str(alarms),
-        least_captured=loop.monitor.judge_only_if_captured,
-        margin=shadow.margin,
-        alpha=1 - shadow.confidence,
-        exposure_at_most=loop.rollout.canary.exposure_at_most,
-    )
+def _is_followed(watched: Watched, registered: Registered) -> bool:
+    monitor = watched.monitor
+    version = monitor.champion.version if monitor.champion else None
+    known = Registered(watched.loop_digest, version, monitor.rollout)
+    return known == registered

@@ -20,7 +20,9 @@ class MonitorMetrics(ServiceMetrics):
         self.evidence = self._gauge(
             "evidence_ratio", "Evidence over its threshold, by test: performance, drift", "test"
         )
-        self.loss = self._gauge("loss_nats", "Mean loss of the newest closed block", "version")
+        self.loss = self._gauge(
+            "loss_nats", "Mean loss of the champion in the newest block that was tested", "version"
+        )
         self.rows_kept = self._gauge("rows_kept", "Rows that wait for labels or challengers")
         self.captured = self._gauge("captured_ratio", "Share of the answers that was captured")
         self.episode_open = self._gauge("episode_open_bool", "1 while an episode is open")

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from ciclo.loop import Loop
 from ciclo_monitor.domain.findings import Episode, Finding, RolloutView, Version
-from ciclo_monitor.domain.model import Champion
+from ciclo_monitor.domain.watch import Champion
 
 
 @dataclass(frozen=True, slots=True)

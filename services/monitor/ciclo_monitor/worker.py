@@ -11,6 +11,7 @@ from typing import Any
 
 import faust
 import structlog
+from aiokafka import TopicPartition
 
 from ciclo.cloudevents import decode
 from ciclo.errors import Reject, Retry
@@ -25,6 +26,7 @@ from ciclo_monitor.settings import Settings
 from ciclo_runtime.backoff import DEFAULT_BACKOFF
 from ciclo_runtime.clock import Clock
 from ciclo_runtime.dead_letters import DeadLetters
+from ciclo_runtime.streams import require_reached
 
 _log = structlog.get_logger(__name__)
 
@@ -55,6 +57,7 @@ class FaustWorker:
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._clock = clock
+        self._bootstrap = settings.kafka_bootstrap
         self._interval = settings.snapshot_interval
         self._jitter = random.Random()
         self._taken: list[Any] = []
@@ -70,6 +73,7 @@ class FaustWorker:
     async def start(self) -> None:
         """Goes on from the stored state, then joins the consumer group."""
         await self._monitor.begin()
+        await self._require_same_topics()
         self._app.finalize()
         await self._app.start()
         self._saving = asyncio.create_task(self._save_often(), name="snapshots")
@@ -89,6 +93,19 @@ class FaustWorker:
         for end in (self._died, self._saving):
             if end.done():
                 end.result()
+
+    async def _require_same_topics(self) -> None:
+        """A topic that was made anew would be taken for known, and skipped."""
+        offsets = {TopicPartition(t, 0): at for t, at in self._monitor.offsets.items()}
+        attempts = 0
+        while offsets:
+            try:
+                await require_reached(self._bootstrap, offsets)
+                break
+            except Retry as error:
+                attempts += 1
+                _log.warning("monitor_waits", error=error.message)
+                await self._clock.sleep(DEFAULT_BACKOFF.delay(attempts, self._jitter))
 
     async def _watch(self, stream: Any) -> None:
         async for event in stream.noack().events():
@@ -138,8 +155,7 @@ class FaustWorker:
 
             labels = wire.to_labels(message, refuse)
             await self._monitor.take_labels(*place, message.model, labels)
-        elif isinstance(message, PredictionsLost) and message.model != "-":
-            await self._monitor.loop_of(message.model)
+        elif isinstance(message, PredictionsLost):
             await self._monitor.take_lost(*place, message.model, message.count)
         else:
             await self._monitor.passed(*place)

@@ -3,11 +3,15 @@
 import pytest
 from tests.unit.monitor import worlds
 
+from ciclo_drift import StreamSet
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_champion():
     made = worlds.champion()
-    original = worlds.champion
-    worlds.champion = lambda version=worlds.V1: type(made)(version, made.held_out, made.streams)
+    original, reference = worlds.champion, made.streams.snapshot()
+    worlds.champion = lambda version=worlds.V1: type(made)(
+        version, made.held_out, StreamSet.restore(reference)
+    )
     yield
     worlds.champion = original

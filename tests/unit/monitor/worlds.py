@@ -6,8 +6,9 @@ from ciclo_drift import StreamSet
 from ciclo_monitor.domain.batches import Answers, Labels, expected_log_loss, key_of, log_loss
 from ciclo_monitor.domain.calendar import Calendar
 from ciclo_monitor.domain.findings import RolloutView, Stage, Version
-from ciclo_monitor.domain.model import Champion, ModelMonitor, WatchPolicy
+from ciclo_monitor.domain.model import ModelMonitor
 from ciclo_monitor.domain.performance import HeldOut
+from ciclo_monitor.domain.watch import Champion, WatchPolicy
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR

@@ -10,8 +10,8 @@ from ciclo.loop import Loop, read_loop
 from ciclo_bundle.store import BlobFolders, BlobStore
 from ciclo_drift import StreamSet, unpack
 from ciclo_monitor.domain.findings import Version
-from ciclo_monitor.domain.model import Champion
 from ciclo_monitor.domain.performance import HeldOut
+from ciclo_monitor.domain.watch import Champion
 
 
 class Blobs:

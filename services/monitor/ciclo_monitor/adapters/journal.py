@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, String, Table, delete, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ciclo.cloudevents import Envelope
 from ciclo_monitor import wire
@@ -32,6 +33,14 @@ OFFSETS = Table(
     Column("next_offset", Integer, nullable=False),
 )
 
+GENERATION = Table(
+    "generation",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("last", Integer, nullable=False),
+)
+"""At most one row: the generation of the last statement."""
+
 TOLD = "told"
 """Name under which published findings are remembered."""
 
@@ -48,6 +57,8 @@ class SqliteJournal:
         """Returns what was stored last."""
         models = await self._database.read(lambda c: c.execute(select(MODELS)).all())
         offsets = await self._database.read(lambda c: c.execute(select(OFFSETS)).all())
+        last = await self._database.read(lambda c: c.execute(select(GENERATION.c.last)).scalar())
+        self._generation = last or 0
         return Saved(
             {row.model: (row.loop_digest, row.state) for row in models},
             {row.topic: row.next_offset for row in offsets},
@@ -61,12 +72,20 @@ class SqliteJournal:
     async def state(self, statement: Statement) -> None:
         """Publishes what is held true now."""
         now = self._clock.now()
-        # Grows over restarts without being stored: it is the time, unless that stood still.
+        # The time, so that a monitor with a new state is heard; unless the clock was set back.
         self._generation = max(self._generation + 1, int(now.timestamp() * 1e6))
         message = wire.to_state(statement, self._generation, now)
-        await self._database.transaction(
-            lambda tx: tx.emit(message, subject=statement.model, correlation_id="")
-        )
+        row = {"id": 1, "last": self._generation}
+
+        def work(tx: Tx) -> None:
+            tx.connection.execute(
+                upsert(GENERATION)
+                .values(row)
+                .on_conflict_do_update(index_elements=["id"], set_=row)
+            )
+            tx.emit(message, subject=statement.model, correlation_id="")
+
+        await self._database.transaction(work)
 
     async def save(
         self, models: Mapping[str, tuple[str, bytes]], offsets: Mapping[str, int]

@@ -48,6 +48,12 @@ class DriftTest:
         return self._streams.report()
 
     @property
+    def alarm(self) -> Moved | None:
+        """The first alarm, as it was when it was raised."""
+        raised = self._streams.alarm
+        return self.dated(raised) if raised else None
+
+    @property
     def limitation(self) -> str:
         """Why the budget cannot be certified; empty if it can."""
         certificate = self._streams.certificate
@@ -63,12 +69,15 @@ class DriftTest:
         columns: Mapping[str, NDArray[Any]],
         scores: NDArray[np.float64],
         event_time_us: NDArray[np.int64],
-    ) -> Moved | None:
-        """Takes in rows; returns the alarm that one of them raised, if any."""
-        self._note(event_time_us)
-        given = {**columns, SCORE: scores}
-        alarm = self._streams.update({name: given[name] for name in self._streams.names})
-        return self.dated(alarm) if alarm else None
+    ) -> None:
+        """Takes in rows.
+
+        Raises:
+            DriftInputError: A stream is missing, or of another type; nothing has changed.
+        """
+        first = self._streams.rows
+        self._streams.update({**columns, SCORE: scores})
+        self._note(first, event_time_us)
 
     def snapshot(self) -> dict[str, NDArray[np.generic]]:
         """Returns all that is needed to go on."""
@@ -81,11 +90,11 @@ class DriftTest:
         inner = {n[8:]: value for n, value in snapshot.items() if n.startswith("streams/")}
         self._streams = StreamSet.restore(inner)
 
-    def _note(self, event_time_us: NDArray[np.int64]) -> None:
+    def _note(self, first: int, event_time_us: NDArray[np.int64]) -> None:
         newest = self._first_rows[-1][1] if self._first_rows else None
-        for number, block in enumerate(self._calendar.block_of(event_time_us).tolist()):
+        for row, block in enumerate(self._calendar.block_of(event_time_us).tolist(), first):
             if newest is None or block > newest:
-                self._first_rows.append((self._streams.rows + number, block))
+                self._first_rows.append((row, block))
                 newest = block
 
     def dated(self, alarm: Alarm) -> Moved:

@@ -81,8 +81,11 @@ class Judgement:
         """
         asked = self.asked_until_us // self._calendar.block_us - 1
         last = min(self._calendar.last_closed(watermark_us), asked)
+        if last < self._next:
+            return []
         mine = rows[(rows["rollout"] == self._pair.rollout) & (rows["block"] >= self._next)]
-        if last < self._next or not len(mine):
+        if not len(mine):
+            self._next = last + 1  # what comes later does not count
             return []
         self._next = max(self._next, int(mine["block"].min()))
         compared = []

@@ -1,11 +1,10 @@
 """One model under watch: folds answers and labels, holds its tests, tells what it finds."""
 
 import uuid
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from ciclo_drift import StreamSet
+from ciclo_drift import Comparison, Rise
 from ciclo_monitor.domain.batches import UNKNOWN_US, Answers, Labels, key_of
-from ciclo_monitor.domain.calendar import Calendar
 from ciclo_monitor.domain.drift import DriftTest, Moved
 from ciclo_monitor.domain.findings import (
     Closed,
@@ -17,85 +16,11 @@ from ciclo_monitor.domain.findings import (
     RolloutView,
     Version,
 )
-from ciclo_monitor.domain.judgement import Judgement, Pair
-from ciclo_monitor.domain.performance import HeldOut, PerformanceTest
+from ciclo_monitor.domain.judgement import Judgement
+from ciclo_monitor.domain.performance import PerformanceTest
 from ciclo_monitor.domain.rows import RowStore
 from ciclo_monitor.domain.sums import LossHistory
-
-
-@dataclass(frozen=True, slots=True)
-class WatchPolicy:
-    """What the loop's owner declared.
-
-    Args:
-        calendar: Blocks, maturity, and the age after which no label is waited for.
-        kept_us: Event time for which rows are kept.
-        most_rows: Rows that are kept at most.
-        tolerance: Rise of the loss that is not degraded.
-        budget_blocks: Blocks between false alarms.
-        budget: The same in words.
-        least_captured: Share of captured answers below which nothing is judged.
-        margin: Smallest gain that counts as better, and largest loss that counts as not worse.
-        alpha: Chance of ever giving a wrong verdict on a rollout.
-        exposure_at_most: Rows that callers may get from a challenger.
-    """
-
-    calendar: Calendar
-    kept_us: int
-    most_rows: int
-    tolerance: float
-    budget_blocks: int
-    budget: str
-    least_captured: float
-    margin: float
-    alpha: float
-    exposure_at_most: int
-
-
-@dataclass(frozen=True, slots=True)
-class Champion:
-    """The version that serves, with what its bundle promises.
-
-    Args:
-        version: The version.
-        held_out: Its losses on held-out blocks.
-        streams: Its drift reference, calibrated for the budget.
-    """
-
-    version: Version
-    held_out: HeldOut
-    streams: StreamSet
-
-
-@dataclass(slots=True)
-class Tally:
-    """What is counted beside the rows.
-
-    Args:
-        lost: Answers that will never be captured.
-        captured_before: Rows that were captured before the champion or the rollout began.
-        lost_before: Answers that were lost before that.
-        episodes: Episodes opened.
-        performance_alarms: Alarms of the test of performance.
-        drift_alarms: Alarms of the test of drift.
-        has_told_drift: Drift of the present champion was told.
-        watch_since_us: Event time since which the champion is watched.
-        exposed: Rows that callers got from each version as a challenger.
-        exposed_before: The same before its present rollout.
-        asked_us: Event time until which each rollout asked rows again.
-    """
-
-    lost: int = 0
-    captured_before: int = 0
-    lost_before: int = 0
-    episodes: int = 0
-    performance_alarms: int = 0
-    drift_alarms: int = 0
-    has_told_drift: bool = False
-    watch_since_us: int = UNKNOWN_US
-    exposed: dict[int, int] = field(default_factory=dict)
-    exposed_before: dict[int, int] = field(default_factory=dict)
-    asked_us: dict[int, int] = field(default_factory=dict)
+from ciclo_monitor.domain.watch import Champion, Tally, WatchPolicy, pair_of, performance_test
 
 
 class ModelMonitor:
@@ -131,15 +56,14 @@ class ModelMonitor:
     @property
     def last_closed_block(self) -> int:
         """The newest block whose labels have had their time."""
-        known_us = min(self.rows.watermark_us, self.rows.label_watermark_us)
-        return self.policy.calendar.last_closed(known_us)
+        return self.policy.calendar.last_closed(self.rows.known_us)
 
     @property
     def captured(self) -> float:
-        """Share of the answers since the champion or the rollout began that were captured."""
-        rows = self.rows.counts.rows - self.tally.captured_before
+        """Share of the requests since the champion or the rollout began that were captured."""
+        answered = self.tally.answered - self.tally.answered_before
         lost = self.tally.lost - self.tally.lost_before
-        return rows / (rows + lost) if rows + lost else 1.0
+        return answered / (answered + lost) if answered + lost else 1.0
 
     @property
     def not_judging(self) -> str:
@@ -158,17 +82,29 @@ class ModelMonitor:
     # -- what is fed ------------------------------------------------------------------------------
 
     def fold_answers(self, answers: Answers) -> list[Finding]:
-        """Takes in rows that callers got, or that were asked again."""
+        """Takes in rows that callers got, or that were asked again.
+
+        Raises:
+            DriftInputError: A stream of the champion is missing, or of another type; nothing has
+                changed.
+        """
         if answers.rollout:
             return self._fold_asked_again(answers)
+        self.tally.lost += answers.omitted
+        answers = answers.only(self.rows.is_new(answers.keys))  # a batch may be told twice
+        if not len(answers.keys):
+            return []
         day_before = self._block_now()
-        self.rows.add(answers)
+        clock = replace(self.rows.clock)
+        believed = answers.only(clock.take(answers.event_time_us))
+        self._feed_drift(believed)  # first: it refuses a batch before anything has changed
+        self.rows.add(believed, clock)
+        self.rows.counts.ahead += len(answers.keys) - len(believed.keys)
+        self.tally.answered += answers.requests
         findings: list[Finding] = []
         if answers.is_challenger:
             findings += self._expose(answers.version, len(answers.keys))
-        elif self.champion and answers.version == self.champion.version.number:
-            findings += self._fold_drift(answers)
-        findings += self._close_blocks()
+        findings += self._find_drift() + self._close_blocks()
         if self._block_now() > day_before:
             findings += self._judge_again(f"day {self._block_now()}")
             self.rows.prune(self.losses.add)
@@ -206,10 +142,7 @@ class ModelMonitor:
             self.judgement = self.judged = None
         if rollout and self.judgement is None:
             self._count_captured_anew()
-            self.judgement = Judgement(self._pair(rollout), self.policy.calendar)
-            self.judgement.asked_until_us = self.tally.asked_us.get(
-                key_of(rollout.rollout_id), UNKNOWN_US
-            )
+            self.begin_judging(rollout)
             return self._close_blocks() or self._judge_again("begin")
         if rollout and before and rollout.stage is not before.stage:
             return self._judge_again("stage")
@@ -240,32 +173,35 @@ class ModelMonitor:
             return self._close_blocks()
         return []
 
-    def _fold_drift(self, answers: Answers) -> list[Finding]:
-        if self.drift is None or self.champion is None:
+    def _feed_drift(self, answers: Answers) -> None:
+        is_champion = self.champion and answers.version == self.champion.version.number
+        if self.drift and is_champion and not answers.is_challenger and len(answers.keys):
+            self.drift.fold(answers.columns, answers.scores, answers.event_time_us)
+
+    def _find_drift(self) -> list[Finding]:
+        if not (self.drift and self.champion) or self.tally.has_told_drift or self.not_judging:
             return []
-        moved = self.drift.fold(answers.columns, answers.scores, answers.event_time_us)
-        if moved is None or self.tally.has_told_drift or self.not_judging:
-            return []
-        self.tally.has_told_drift = True
-        self.tally.drift_alarms += 1
-        return [self._drifted(moved, self.champion.version, self.drift.limitation)]
+        moved = self.drift.alarm
+        return [self._drifted(moved, self.champion.version, self.drift.limitation)] if moved else []
 
     def _close_blocks(self) -> list[Finding]:
-        known_us = min(self.rows.watermark_us, self.rows.label_watermark_us)
+        known_us = self.rows.known_us
         findings: list[Finding] = []
         if self.performance and self.champion:
-            rise = self.performance.fold(self.rows.kept, known_us)
+            self.performance.fold(self.rows.kept, known_us)
+            rise = self.performance.alarm
             is_new = not (self.episode and self.episode.is_degraded)
             if rise and is_new and not self.not_judging:
-                self.tally.performance_alarms += 1
-                findings.append(self._degraded(self.performance, self.champion.version))
+                findings.append(self._degraded(rise, self.performance, self.champion.version))
         if self.judgement and self.rollout and not self.not_judging:
-            for block, _ in self.judgement.fold(self.rows.kept, known_us):
-                findings += self._judge_again(f"block {block}")
+            for block, comparison in self.judgement.fold(self.rows.kept, known_us):
+                findings += self._judge_again(f"block {block}", comparison)
         return findings
 
     def _drifted(self, moved: Moved, version: Version, limitation: str) -> Drifted:
-        event_id = self._id("drifted", version.number, self.tally.episodes)
+        self.tally.has_told_drift = True
+        self.tally.drift_alarms += 1
+        event_id = self._id("drifted", version.number, f"watch {self.tally.watches}")
         episode = self._opened(event_id)
         self.episode = replace(episode, is_drifted=not limitation)
         return Drifted(
@@ -278,8 +214,9 @@ class ModelMonitor:
             limitation=limitation,
         )
 
-    def _degraded(self, test: PerformanceTest, version: Version) -> Degraded:
-        event_id = self._id("degraded", version.number, self.tally.episodes)
+    def _degraded(self, rise: Rise, test: PerformanceTest, version: Version) -> Degraded:
+        self.tally.performance_alarms += 1
+        event_id = self._id("degraded", version.number, f"watch {self.tally.watches}")
         cause = self.episode.cause_event_id if self.episode else ""
         episode = self._opened(event_id)
         self.episode = replace(episode, is_degraded=True)
@@ -288,10 +225,10 @@ class ModelMonitor:
             event_id=event_id,
             cause_event_id=cause,
             version=version,
-            rise=test.rise,
+            rise=rise,
             reference=test.promised,
-            observed=test.mean_loss_since(test.rise),
-            start_us=test.since_us(test.rise),
+            observed=test.mean_loss_since(rise),
+            start_us=test.since_us(rise),
             detect_us=self.watermark_us,
             budget=self.policy.budget,
         )
@@ -301,7 +238,7 @@ class ModelMonitor:
             return self.episode
         self.tally.episodes += 1
         number = self.champion.version.number if self.champion else 0
-        episode_id = self._id("episode", number, self.tally.episodes)
+        episode_id = self._id("episode", number, f"watch {self.tally.watches}")
         return Episode(episode_id, event_id, False, False, self.watermark_us)
 
     def _expose(self, version: int, rows: int) -> list[Finding]:
@@ -312,14 +249,17 @@ class ModelMonitor:
             return self._judge_again("exposed")
         return []
 
-    def _judge_again(self, why: str) -> list[Finding]:
+    def _judge_again(self, why: str, comparison: Comparison | None = None) -> list[Finding]:
+        # Told for every block and every day, also where nothing but the watermark has moved: the
+        # registry's clock of a stage goes on by judgements alone. And what is told, ids included,
+        # may not depend on what was told last, or a killed monitor would tell other things.
         if not (self.judgement and self.rollout) or self.not_judging:
             return []
         rollout = self.rollout
         self.judged = Judged(
             rollout=rollout,
             event_id=self._id("judged", rollout.rollout_id, rollout.stage, why),
-            comparison=self.judgement.comparison,
+            comparison=comparison or self.judgement.comparison,
             exposed_rows=self.exposed_rows(rollout.challenger.number),
             watermark_us=self.watermark_us,
             captured=self.captured,
@@ -331,33 +271,26 @@ class ModelMonitor:
     def begin_watch(self) -> None:
         """Starts the champion's tests from their references."""
         self.tally.has_told_drift = False
-        self.performance = self.drift = None
+        self.tally.watches += 1
+        self.drift = None
+        self.begin_performance()
         if self.champion:
-            self.performance = self._performance(self.champion)
+            self.champion.streams.reset()
             self.drift = DriftTest(self.champion.streams, self.policy.calendar)
 
-    def _performance(self, champion: Champion) -> PerformanceTest:
-        return PerformanceTest(
-            champion.version.number,
-            champion.held_out,
-            self.policy.calendar,
-            since_us=self.tally.watch_since_us,
-            tolerance=self.policy.tolerance,
-            budget_blocks=self.policy.budget_blocks,
-        )
+    def begin_performance(self) -> None:
+        """Starts the test of performance anew; rows that are kept are tested again."""
+        champion, since_us = self.champion, self.tally.watch_since_us
+        self.performance = performance_test(champion, self.policy, since_us) if champion else None
 
-    def _pair(self, rollout: RolloutView) -> Pair:
-        return Pair(
-            rollout=key_of(rollout.rollout_id),
-            champion=rollout.champion.number,
-            challenger=rollout.challenger.number,
-            since_us=rollout.shadow_since_us,
-            margin=self.policy.margin,
-            alpha=self.policy.alpha,
-        )
+    def begin_judging(self, rollout: RolloutView) -> None:
+        """Starts the comparison of a rollout; what was asked again before it was known counts."""
+        self.judgement = Judgement(pair_of(rollout, self.policy), self.policy.calendar)
+        asked = self.tally.asked_us.get(key_of(rollout.rollout_id), UNKNOWN_US)
+        self.judgement.asked_until_us = asked
 
     def _count_captured_anew(self) -> None:
-        self.tally.captured_before = self.rows.counts.rows
+        self.tally.answered_before = self.tally.answered
         self.tally.lost_before = self.tally.lost
 
     def _block_now(self) -> int:

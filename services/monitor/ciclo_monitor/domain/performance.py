@@ -1,6 +1,6 @@
 """Has the champion become worse than its bundle promised? A sequential test of its daily loss."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +60,10 @@ class PerformanceTest:
         tolerance: float,
         budget_blocks: int,
     ) -> None:
+        self.alarm: Rise | None = None
+        """What the test said after the first block that alarmed; later blocks do not change it."""
         self.skipped = 0
-        self._version = version
+        self.version = version
         self._held_out = held_out
         self._calendar = calendar
         self._next = calendar.first_whole(since_us)
@@ -80,28 +82,33 @@ class PerformanceTest:
         return self._held_out.mean_loss
 
     @property
+    def newest_loss(self) -> float | None:
+        """Mean loss over the newest block that was tested; None before the first."""
+        return self._fed[-1][1] / self._fed[-1][2] if self._fed else None
+
+    @property
     def rise(self) -> Rise:
         """What the test says now."""
         return self._test.judge()
 
-    def fold(self, rows: NDArray[np.void], watermark_us: int) -> Rise | None:
-        """Tests the blocks that have closed; returns the alarm that one of them raised, if any.
+    def fold(self, rows: NDArray[np.void], watermark_us: int) -> None:
+        """Tests the blocks that have closed; the first that alarms makes `alarm`.
 
         Args:
             rows: [n] of `rows.ROW`, all that are kept.
             watermark_us: Up to which predictions and labels are known.
         """
         last = self._calendar.last_closed(watermark_us)
-        mine = rows[(rows["version"] == self._version) & (rows["block"] >= self._next)]
-        if last < self._next or not len(mine):
-            return None
+        if last < self._next:
+            return  # nearly always: the rows are many, and a block closes once
+        mine = rows[(rows["version"] == self.version) & (rows["block"] >= self._next)]
+        if not len(mine):
+            self._next = last + 1  # what comes later does not count
+            return
         self._next = max(self._next, int(mine["block"].min()))
-        alarm = None
         while self._next <= last:
-            raised = self._feed(self._next, counted(mine, self._calendar, self._next))
-            alarm = alarm or raised
+            self._feed(self._next, counted(mine, self._calendar, self._next))
             self._next += 1
-        return alarm
 
     def since_us(self, rise: Rise) -> int:
         """Returns the start of the first block that counts as degraded."""
@@ -109,30 +116,48 @@ class PerformanceTest:
         return self._calendar.start_us(self._fed[number][0])
 
     def mean_loss_since(self, rise: Rise) -> float:
-        """Returns the mean loss over the blocks that count as degraded."""
-        fed = self._fed[rise.since_block or 0 :]
+        """Returns the mean loss over the blocks that count as degraded, up to the alarm."""
+        fed = self._fed[rise.since_block or 0 : rise.blocks]
         return sum(total for _, total, _ in fed) / max(1, sum(rows for _, _, rows in fed))
 
     def snapshot(self) -> dict[str, NDArray[np.generic]]:
         """Returns all that is needed to go on."""
         fed = np.array(self._fed, np.float64).reshape(-1, 3)
         test = {f"test/{name}": value for name, value in self._test.snapshot().items()}
-        return {"next": np.array([self._next, self.skipped]), "fed": fed, **test}
+        alarm = np.array(astuple(self.alarm) if self.alarm else (), np.float64)
+        marks = np.array([self._next, self.skipped])
+        return {"next": marks, "fed": fed, "alarm": alarm, **test}
 
     def restore(self, snapshot: dict[str, NDArray[np.generic]]) -> None:
         """Goes on from a snapshot."""
         self._next, self.skipped = snapshot["next"].tolist()
         self._fed = [(int(b), float(t), int(r)) for b, t, r in snapshot["fed"].tolist()]
+        alarm = snapshot.get("alarm", np.empty(0))  # absent in states from before it was kept
+        self.alarm = _rise(*alarm.tolist()) if len(alarm) else None
         inner = {n[5:]: value for n, value in snapshot.items() if n.startswith("test/")}
         self._test = BlockMeanTest.restore(inner)
 
-    def _feed(self, block: int, rows: NDArray[np.void]) -> Rise | None:
+    def _feed(self, block: int, rows: NDArray[np.void]) -> None:
         if len(rows) < max(1.0, LEAST_SHARE * self._usual_rows):
             self.skipped += 1
-            return None
-        was_raised = self._test.judge().alarm
+            return
         losses = float(log_loss(rows["score"], rows["label"]).sum())
         excess = losses - float(expected_log_loss(rows["score"]).sum())
         self._fed.append((block, losses, len(rows)))
         rise = self._test.update(excess, len(rows))
-        return rise if rise.alarm and not was_raised else None
+        if rise.alarm and self.alarm is None:
+            self.alarm = rise
+
+
+def _rise(
+    alarm: float,
+    evidence: float,
+    threshold: float,
+    blocks: float,
+    rows: float,
+    since: float,
+    *gain: float,
+) -> Rise:
+    """Returns an alarm that was stored as numbers; an alarm always has a first block."""
+    numbers = bool(alarm), evidence, threshold, int(blocks), int(rows), int(since)
+    return Rise(*numbers, *gain)

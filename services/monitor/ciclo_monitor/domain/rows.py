@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ciclo_monitor.domain.batches import UNKNOWN_US, Answers, Labels
+from ciclo_monitor.domain.batches import Answers, Labels
 from ciclo_monitor.domain.calendar import Calendar
+from ciclo_monitor.domain.watermark import REACH_US, Watermark
 
 ROW = np.dtype(
     [
@@ -41,6 +42,7 @@ class RowCounts:
     corrected_late: int = 0
     never_labelled: int = 0
     dropped: int = 0
+    ahead: int = 0
 
 
 class RowStore:
@@ -57,8 +59,8 @@ class RowStore:
 
     def __init__(self, calendar: Calendar, kept_us: int, most_rows: int) -> None:
         self.counts = RowCounts()
-        self.watermark_us = UNKNOWN_US
-        self.label_watermark_us = UNKNOWN_US
+        self.clock = Watermark(calendar.never_us + REACH_US)
+        self._label_clock = Watermark(calendar.never_us + REACH_US)
         self._calendar = calendar
         self._kept_us = kept_us
         self._most_rows = most_rows
@@ -69,40 +71,70 @@ class RowStore:
         self._waiting: dict[int, tuple[float, int, int]] = {}
 
     @property
+    def watermark_us(self) -> int:
+        """Event time up to which rows are known; `UNKNOWN_US` before the first."""
+        return self.clock.now_us
+
+    @property
+    def label_watermark_us(self) -> int:
+        """The same of labels."""
+        return self._label_clock.now_us
+
+    @property
+    def known_us(self) -> int:
+        """Event time up to which both are known for good; `UNKNOWN_US` before."""
+        return min(self.clock.settled_us, self._label_clock.settled_us)
+
+    @property
     def kept(self) -> NDArray[np.void]:
         """The rows that are kept, oldest first. [n] of `ROW`; a view."""
         return self._rows[: self._size]
 
-    def add(self, answers: Answers) -> None:
-        """Takes in rows that callers got. A row that is known already is not taken in again."""
-        new = np.fromiter((key not in self._index for key in answers.keys.tolist()), np.bool_)
-        times = answers.event_time_us[new]
-        added = self._grow(int(new.sum()))
-        if not len(added):
-            return
-        added["key"] = answers.keys[new]
-        added["row_key"] = answers.row_keys[new]
+    def is_new(self, keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Says of each key whether its row is unknown, and named here for the first time. [n]."""
+        asked = keys.tolist()
+        firsts = dict(zip(reversed(asked), range(len(asked) - 1, -1, -1), strict=True))
+        if len(firsts) == len(asked) and self._index.keys().isdisjoint(asked):
+            return np.ones(len(asked), np.bool_)
+        return np.array([firsts[k] == n and k not in self._index for n, k in enumerate(asked)])
+
+    def add(self, answers: Answers, clock: Watermark) -> None:
+        """Takes in rows that callers got and that are new.
+
+        Args:
+            answers: Those of a record that are believed.
+            clock: The clock, after it has heard of the record.
+        """
+        times = answers.event_time_us
+        added = self._grow(len(times))
+        added["key"] = answers.keys
+        added["row_key"] = answers.row_keys
         added["event_time_us"] = times
         added["block"] = self._calendar.block_of(times)
         added["version"] = answers.version
         # A row that comes when its block's predictions are complete would make the block's sums
         # depend on when labels happen to arrive.
-        before = np.maximum.accumulate(np.concatenate(([self.watermark_us], times)))[:-1]
+        known_us = self.clock.settled_us
+        before = np.maximum.accumulate(np.concatenate(([known_us], times)))[:-1]
         added["is_late"] = self._calendar.last_closed_each(before) >= added["block"]
-        added["score"] = answers.scores[new]
+        added["score"] = answers.scores
         added["label"] = np.nan
         added["other_score"] = np.nan
-        self.watermark_us = max(self.watermark_us, int(times.max()))
+        self.clock = clock
         self.counts.rows += len(added)
         self._name(added)
 
     def label(self, labels: Labels) -> None:
         """Takes in labels; those of unknown rows wait for them."""
-        for key, value, time in zip(
-            labels.keys.tolist(), labels.values.tolist(), labels.event_time_us.tolist(), strict=True
-        ):
-            statement = (value, time, self.label_watermark_us)
-            self.label_watermark_us = max(self.label_watermark_us, time)
+        if not len(labels.keys):
+            return
+        before = self._label_clock.settled_us
+        believed = self._label_clock.take(labels.event_time_us)
+        self.counts.ahead += int((~believed).sum())
+        columns = (labels.keys, labels.values, labels.event_time_us)
+        for key, value, time in zip(*(c[believed].tolist() for c in columns), strict=True):
+            statement = (value, time, before)
+            before = max(before, time)
             number = self._index.get(key, -1)
             if number < 0:
                 self._waiting[key] = statement
@@ -135,7 +167,7 @@ class RowStore:
         Args:
             forget: Is given the rows before they go.
         """
-        cutoff = self.watermark_us - self._kept_us
+        cutoff = self.clock.settled_us - self._kept_us
         kept = self.kept
         old = int(np.argmax(kept["event_time_us"] >= cutoff)) if len(kept) else 0
         surplus = max(0, self._size - self._most_rows)
@@ -148,9 +180,8 @@ class RowStore:
 
     def never_labelled(self) -> int:
         """Returns how many rows will have no label."""
-        known_us = min(self.watermark_us, self.label_watermark_us)
         kept = self.kept
-        over = kept["event_time_us"] < known_us - self._calendar.never_us
+        over = kept["event_time_us"] < self.known_us - self._calendar.never_us
         return self.counts.never_labelled + int(np.isnan(kept["label"][over]).sum())
 
     def snapshot(self) -> dict[str, NDArray[np.generic]]:
@@ -159,7 +190,9 @@ class RowStore:
         waiting = [(key, *statement) for key, statement in self._waiting.items()]
         return {
             "rows": self.kept.view(np.uint8).copy(),
-            "marks": np.array([self._base, self.watermark_us, self.label_watermark_us]),
+            "base": np.array(self._base),
+            "clock": self.clock.state(),
+            "label_clock": self._label_clock.state(),
             "counts": np.array([getattr(counts, name) for name in counts.__slots__]),
             "waiting_keys": np.array([w[0] for w in waiting], np.int64),
             "waiting_values": np.array([w[1] for w in waiting], np.float64),
@@ -172,7 +205,9 @@ class RowStore:
         self._size = len(rows)
         self._rows = np.zeros(max(1024, 2 * len(rows)), ROW)
         self._rows[: self._size] = rows
-        self._base, self.watermark_us, self.label_watermark_us = snapshot["marks"].tolist()
+        self._base = int(snapshot["base"])
+        self.clock.restore(snapshot["clock"])
+        self._label_clock.restore(snapshot["label_clock"])
         self.counts = RowCounts(*snapshot["counts"].tolist())
         self._index = {}
         for number, (key, row_key) in enumerate(rows[["key", "row_key"]].tolist(), self._base):
@@ -203,12 +238,17 @@ class RowStore:
 
     def _name(self, added: NDArray[np.void]) -> None:
         first = self._base + self._size - len(added)
-        for number, (key, row_key) in enumerate(added[["key", "row_key"]].tolist(), first):
+        keys, row_keys, older = added["key"].tolist(), added["row_key"].tolist(), []
+        for number, (key, row_key) in enumerate(zip(keys, row_keys, strict=True), first):
             self._index[key] = number
+            older.append(self._index.get(row_key, -1) if row_key else -1)
             if row_key:
-                added[number - first]["older"] = self._index.get(row_key, -1)
                 self._index[row_key] = number
-            for name in (key, row_key):
+        added["older"] = older
+        for number, names in enumerate(zip(keys, row_keys, strict=True), first):
+            if not self._waiting:
+                return
+            for name in names:
                 if name in self._waiting:
                     self._set_label(number, *self._waiting.pop(name))
 
@@ -237,7 +277,7 @@ class RowStore:
         self._base += gone
 
     def _give_up_waiting(self) -> None:
-        cutoff = min(self.watermark_us, self.label_watermark_us) - self._calendar.never_us
+        cutoff = self.known_us - self._calendar.never_us
         over = [key for key, (_, time, _) in self._waiting.items() if time < cutoff]
         for key in over:
             del self._waiting[key]

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from ciclo_drift import StreamSet, pack, unpack
 from ciclo_monitor.domain.drift import DriftTest
 from ciclo_monitor.domain.findings import Episode, RolloutView, Stage, Version
-from ciclo_monitor.domain.model import Champion, ModelMonitor, Tally, WatchPolicy
+from ciclo_monitor.domain.model import ModelMonitor
 from ciclo_monitor.domain.performance import HeldOut
+from ciclo_monitor.domain.watch import Champion, Tally, WatchPolicy
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -57,11 +58,10 @@ def thaw(model: str, policy: WatchPolicy, content: bytes) -> ModelMonitor:
     if said["episode"]:
         monitor.episode = Episode(**said["episode"])
     if said["rollout"]:
-        monitor.set_rollout(_rollout(said["rollout"]))
-        monitor.judged = None
+        monitor.rollout = _rollout(said["rollout"])
+        monitor.begin_judging(monitor.rollout)
         assert monitor.judgement is not None
         monitor.judgement.restore(_part(arrays, "judgement"))
-        monitor.tally = _tally(said["tally"])
     return monitor
 
 

@@ -1,0 +1,87 @@
+"""The event time that is known: it never goes back, nor far ahead on one caller's word.
+
+A single call with a wrong clock must not end all watching: what lies years ahead would close every
+block that is still to come.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ciclo_monitor.domain.batches import UNKNOWN_US
+
+REACH_US = 7 * 86_400_000_000
+"""How far ahead a record is believed at once, beyond the age after which no label is waited for:
+traffic may pause for so long, and what comes late anyway is of no use."""
+
+AGREEING = 10
+"""Records in a row that must lie ahead before time is believed to have moved there, and times that
+must agree before the first that was ever heard of is believed for good."""
+
+
+@dataclass(slots=True)
+class Watermark:
+    """Follows the event times of records in the order of their topic.
+
+    Args:
+        reach_us: How far ahead of it a record is believed at once.
+        now_us: Greatest event time that is believed.
+        agreed: Times that agreed with it, up to `AGREEING`: before, another may replace it.
+        ahead: Records in a row that lay further ahead than that.
+        ahead_us: Smallest event time among them.
+
+    Example:
+        >>> mark = Watermark(reach_us=10)
+        >>> for day in range(1, 15):
+        ...     believed = mark.take(np.array([day]))
+        >>> mark.take(np.array([15, 1_000])), mark.now_us
+        (array([ True, False]), 15)
+    """
+
+    reach_us: int
+    now_us: int = UNKNOWN_US
+    agreed: int = 0
+    ahead: int = 0
+    ahead_us: int = field(default=UNKNOWN_US)
+
+    @property
+    def settled_us(self) -> int:
+        """The same once it cannot go back any more; `UNKNOWN_US` before. Closes blocks."""
+        return self.now_us if self.agreed >= AGREEING else UNKNOWN_US
+
+    def take(self, times_us: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Takes in the event times of a record [n], n >= 1; returns which are believed [n]."""
+        oldest = int(times_us.min())
+        is_open = self.agreed < AGREEING
+        if is_open and (np.abs(times_us - self.now_us) > self.reach_us).all():
+            self.now_us, self.agreed = oldest, 0  # what was heard before may be the wrong clock
+        near = self._follow(times_us)
+        if not near.any():
+            self.ahead_us = min(self.ahead_us, oldest) if self.ahead else oldest
+            self.ahead += 1
+            if self.ahead < AGREEING:
+                return near
+            self.now_us = self.ahead_us
+            near = self._follow(times_us)
+        self.ahead = 0
+        if self.agreed < AGREEING:
+            self.agreed = min(self.agreed + len(np.unique(times_us[near])), AGREEING)
+        return near
+
+    def state(self) -> NDArray[np.int64]:
+        """Returns all that is needed to go on. [4]."""
+        return np.array([self.now_us, self.agreed, self.ahead, self.ahead_us])
+
+    def restore(self, state: NDArray[np.generic]) -> None:
+        """Goes on from a state."""
+        self.now_us, self.agreed, self.ahead, self.ahead_us = state.tolist()
+
+    def _follow(self, times_us: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Goes on to the newest of the times that no gap parts from it; returns which are known."""
+        while True:
+            near = times_us <= self.now_us + self.reach_us
+            newest = int(times_us[near].max(initial=UNKNOWN_US))
+            if newest <= self.now_us:
+                return near
+            self.now_us = newest
