@@ -6,12 +6,14 @@ stored under its own sha256. Equal files of two bundles are stored once, nothing
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import TypeAdapter, ValidationError
 
 from ciclo.errors import Retry
@@ -128,15 +130,25 @@ class BlobStore:
         return f"{self._root}/{name[:2]}/{name}"
 
     def _write(self, digest: str, content: bytes | Path) -> None:
-        """Write beside the place and rename: a reader never sees half an object."""
+        """Write beside the place and rename: a reader never sees half an object.
+
+        On a local disk the bytes are there before their name is, also after a power failure: an
+        object that is stored once is never written again, so an empty one would stay for ever.
+        """
         place = self._place(digest)
+        folder = place.rpartition("/")[0]
         draft = f"{place}.{uuid.uuid4().hex}.partial"
-        self._fs.makedirs(place.rpartition("/")[0], exist_ok=True)
+        self._fs.makedirs(folder, exist_ok=True)
         if isinstance(content, bytes):
             self._fs.pipe_file(draft, content)
         else:
             self._fs.put_file(str(content), draft)
+        if isinstance(self._fs, LocalFileSystem):
+            _flush(draft)
         self._fs.mv(draft, place)
+        if isinstance(self._fs, LocalFileSystem):
+            _flush(folder)
+            _flush(self._root)
 
 
 class BlobFolders:
@@ -183,6 +195,15 @@ def _parse_listing(digest: str, content: bytes) -> tuple[FileDigest, ...]:
     except (ValidationError, UnsafePath) as cause:
         raise BlobCorrupt(digest, ".", f"is not the listing of a folder: {cause}") from cause
     return files
+
+
+def _flush(path: str) -> None:
+    """Return once a file's bytes, or a folder's names, are on the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _require_same(folder: Path, files: tuple[FileDigest, ...]) -> Path:

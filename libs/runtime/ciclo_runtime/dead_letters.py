@@ -102,20 +102,22 @@ class DeadLetters:
             return True
 
         if await self._database.transaction(write):
+            self._last_100.append(True)
+            self._last_minute.append(self._clock.monotonic())
             self._metrics.dead_letters.labels(record.topic, reason).inc()
             _log.error("dead_letter", place=place, reason=reason, error=str(error))
 
     def _check_limit(self, error: Exception) -> None:
-        now = self._clock.monotonic()
-        self._last_100.append(True)
-        self._last_minute.append(now)
-        while self._last_minute[0] < now - timedelta(minutes=1).total_seconds():
+        """Counts one more than were put aside. One that waits to be written is no second one."""
+        a_minute_ago = self._clock.monotonic() - timedelta(minutes=1).total_seconds()
+        while self._last_minute and self._last_minute[0] < a_minute_ago:
             self._last_minute.popleft()
-        in_minute, of_100 = len(self._last_minute), sum(self._last_100)
-        if in_minute > self._limit.per_minute or of_100 > self._limit.of_last_100:
+        of_last = [*self._last_100, True][-100:]
+        in_minute, bad = len(self._last_minute) + 1, sum(of_last)
+        if in_minute > self._limit.per_minute or bad > self._limit.of_last_100:
             raise Fatal(
-                f"{in_minute} dead letters in a minute (limit {self._limit.per_minute}), {of_100} "
-                f"of the last {len(self._last_100)} messages (limit {self._limit.of_last_100} of "
+                f"{in_minute} dead letters in a minute (limit {self._limit.per_minute}), {bad} "
+                f"of the last {len(of_last)} messages (limit {self._limit.of_last_100} of "
                 f"100): the service is broken, not the messages; the last error: {error!r}",
                 reason="TOO_MANY_DEAD_LETTERS",
             ) from error

@@ -1,6 +1,7 @@
 """What is put comes back as it was, or not at all."""
 
 import itertools
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -62,6 +63,26 @@ def test_equal_files_are_stored_once_and_putting_again_writes_nothing(tmp_path: 
     assert again == digest
     assert len(before) == 3
     assert {path: path.stat().st_mtime_ns for path in objects(tmp_path / "store")} == before
+
+
+def test_an_object_s_bytes_are_on_the_disk_before_its_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = BlobStore(str(tmp_path / "store"))
+    source = lay_out(tmp_path / "source", {"a": b"content"})
+    flushed = []
+
+    def note(opened: int) -> None:
+        path = Path(f"/proc/self/fd/{opened}").readlink()
+        named = [one for one in objects(tmp_path / "store") if one.suffix != ".partial"]
+        flushed.append(("object" if path.is_file() else "folder", len(named)))
+
+    monkeypatch.setattr(os, "fsync", note)
+    store.put_folder(source)
+
+    file = [("object", 0), ("folder", 1), ("folder", 1)]
+    listing = [("object", 1), ("folder", 2), ("folder", 2)]
+    assert flushed == file + listing
 
 
 def test_a_folder_exists_only_when_all_of_it_does(

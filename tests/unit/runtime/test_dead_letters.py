@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 from tests.unit.runtime.conftest import drift
 
-from ciclo.errors import Fatal, Reject
+from ciclo.errors import Fatal, Reject, Retry
 from ciclo_runtime.clock import ManualClock
 from ciclo_runtime.database import Database
 from ciclo_runtime.dead_letters import DeadLetterLimit, DeadLetters
@@ -37,6 +37,26 @@ async def test_many_in_a_minute_are_an_outage_and_the_last_one_stays_where_it_is
         await put(letters, 4)
 
     assert await database.read(backlog) == 3
+
+
+async def test_one_that_is_tried_again_is_one(
+    letters: DeadLetters, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(database, "transaction", locked)
+        for _ in range(9):
+            with pytest.raises(Retry):
+                await put(letters, 1)
+
+    await put(letters, 1, 1, 1, 2, 3)
+
+    assert await database.read(backlog) == 3
+    with pytest.raises(Fatal, match="4 dead letters in a minute"):
+        await put(letters, 4)
+
+
+async def locked(_: object) -> bool:
+    raise Retry("database is locked")
 
 
 async def test_few_in_a_minute_are_no_outage_unless_they_are_most_of_what_comes(
