@@ -53,7 +53,7 @@ lint: build/stamps/protos ## Check style, types, imports and contracts
 test: setup ## Test everything but the long suites
 	$(BIN)/pytest
 
-demo: setup ## Play a year of flights and watch the loop close
+demo: setup ## Play a summer of flights and watch the loop close
 	$(BIN)/ciclo demo
 
 test-chaos: setup ## Kill every part at named moments: the loop still closes

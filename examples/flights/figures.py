@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import duckdb
-from deltalake import DeltaTable
+from tables import LabelCounts, ids_at_rest, label_counts, open_tables
 
 from ciclo.cli.rollouts import stage_name
 from ciclo.cli.telling import told
@@ -21,12 +21,16 @@ from ciclo.topics import CONTROL_TOPICS, PREDICTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from player import Played
     from story import Told
     from system import Services, System
 
 MICROSECONDS: Final = 1_000_000
+
+CALLERS: Final = "callers.csv"
+"""What each caller holds; lies in the state folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,54 +41,39 @@ class Served:
         ids: Prediction ids, and ids that callers gave.
         rows: Rows by version.
         requests: Answered requests by version.
+        answers: Time of receipt, version and rows of each answered request.
     """
 
     ids: frozenset[str]
     rows: Counter[int]
     requests: Counter[int]
+    answers: tuple[tuple[datetime, int, int], ...]
 
 
 async def read_served(system: System) -> Served:
     """Reads the topic of predictions from its beginning."""
     events = await read_events(system.addresses["kafka"], system.env, [PREDICTIONS])
     ids: set[str] = set()
-    rows: Counter[int] = Counter()
-    requests: Counter[int] = Counter()
+    answers = []
     for event in events:
         m = event.message
         if isinstance(m, PredictionsServed) and m.purpose == PURPOSE_SERVED:
             ids.update(m.prediction_ids, filter(None, m.client_ids))
-            answered = [n for n, code in zip(m.row_counts, m.status_codes, strict=True) if not code]
-            rows[m.version.version] += sum(answered)
-            requests[m.version.version] += len(answered)
-    return Served(frozenset(ids), rows, requests)
+            each = zip(m.receive_time_us, m.row_counts, m.status_codes, strict=True)
+            answers += [(_utc(us), m.version.version, n) for us, n, code in each if not code]
+    rows: Counter[int] = Counter()
+    for _, version, count in answers:
+        rows[version] += count
+    requests = Counter(version for _, version, _ in answers)
+    return Served(frozenset(ids), rows, requests, tuple(answers))
 
 
-def open_tables(urls: dict[str, str]) -> duckdb.DuckDBPyConnection:
-    """Returns DuckDB with the Delta tables as views by name."""
-    tables = duckdb.connect()
-    for name in ("predictions", "labels"):
-        if name in urls:
-            tables.register(name, DeltaTable(urls[name]).to_pyarrow_dataset())
-        else:  # nothing was ever stored
-            tables.execute(f"create table {name} (row_key varchar)")
-    return tables
-
-
-def ids_at_rest(tables: duckdb.DuckDBPyConnection) -> frozenset[str]:
-    """Returns prediction ids, and ids that callers gave, of answers that callers got."""
-    query = """select prediction_id, client_id from predictions where purpose = 'served'"""
-    return frozenset(name for row in tables.sql(query).fetchall() for name in row if name)
-
-
-def label_counts(tables: duckdb.DuckDBPyConnection) -> tuple[int, int]:
-    """Returns how many answered rows have a label, and how many have none."""
-    query = """
-        select count(l.row_key), count(*) - count(l.row_key)
-        from (select distinct row_key from predictions where purpose = 'served' and status_code = 0)
-        left join (select distinct row_key from labels) l using (row_key)"""
-    joined, without = tables.sql(query).fetchall()[0]
-    return int(joined), int(without)
+def write_callers(played: Played, to: Path) -> None:
+    """Writes what each caller holds, so that anybody can look for it in Kafka and in Delta."""
+    with to.open("w", newline="") as lines:
+        writer = csv.writer(lines)
+        writer.writerow(("id", "by_tensor", "event_time_us", "rows"))
+        writer.writerows((c.caller_id, c.by_tensor, c.event_time_us, c.rows) for c in played.calls)
 
 
 async def collect(system: System, services: Services, played: Played, said: Told) -> dict[str, Any]:
@@ -93,56 +82,109 @@ async def collect(system: System, services: Services, played: Played, said: Told
     history = await services.history()
     with closing(open_tables(dict(history.table_urls))) as tables:
         at_rest = ids_at_rest(tables)
-        joined, never = label_counts(tables)
+        labels = label_counts(tables)
     events = await read_events(system.addresses["kafka"], system.env, CONTROL_TOPICS)
-    callers = {call.caller_id for call in played.calls}
+    write_callers(played, system.state / CALLERS)
+    rollouts = [_rollout(r) for r in await services.rollouts()]
+    _count_rows_by_bad(rollouts, events, served)
     return {
-        "speedup": played.days_per_second * 86_400,
-        "event_start": _time(played.event_start_us),
-        "event_end": _time(played.event_end_us),
-        "waited_s": played.waited_s,
+        **_played(played),
+        **_captured(played, served, at_rest),
+        **_labels(played, labels),
         "seconds": said.seconds,
-        "rows_due": played.rows_due,
-        "rows_answered": played.rows_answered,
-        "failed": len(played.failed),
-        "failures": played.failed[:20],
-        "ids": {
-            "callers": len(callers),
-            "kafka": len(callers & served.ids),
-            "delta": len(callers & at_rest),
-        },
-        "ids_lost": len(callers - (served.ids & at_rest)),
-        "labels_due": played.labels_due,
-        "labels_joined": joined,
-        "never_labelled": never,
         "skew": {"rows_audited": said.skew[0], "rows_different": said.skew[1]},
         "versions": [_version(v) for v in await services.versions()],
-        "rollouts": [_rollout(r) for r in await services.rollouts()],
-        "rows_by_version": {str(number): rows for number, rows in sorted(served.rows.items())},
-        "requests_by_version": {str(v): n for v, n in sorted(served.requests.items())},
+        "rollouts": rollouts,
+        "rows_by_bad": sum(rollout["rows_by_bad"] for rollout in rollouts),
         "triton_requests": {str(v): n for v, n in sorted(said.triton_requests.items())},
-        "rows_by_bad": served.rows.get(3, 0),
+        "triton_ready": said.triton_ready,
         "loss_by_day": [_loss(loss) for loss in said.health.losses],
         "weights": _weights(events),
         "evidence": said.evidence,
-        "drift_by_feature": [
-            {
-                "stream": c.stream,
-                "size": c.size,
-                "direction": c.direction,
-                "share": c.evidence_share,
-                "since": c.start_time.ToJsonString(),
-            }
-            for c in said.health.streams
-        ],
+        "drift_by_feature": [_change(change) for change in said.health.streams],
         "judgements": [_judgement(e) for e in events if e.name == "RolloutJudged"],
         "events": [{**_plain(as_row(e)), "told": told(e.message)} for e in events],
         "tables": dict(history.table_urls),
     }
 
 
+def _played(played: Played) -> dict[str, Any]:
+    return {
+        "speedup": played.days_per_second * 86_400,
+        "event_start": _time(played.event_start_us),
+        "event_end": _time(played.event_end_us),
+        "waited_s": played.waited_s,
+        "rows_due": played.rows_due,
+        "rows_answered": played.rows_answered,
+        "failed": len(played.failed),
+        "failures": played.failed[:20],
+    }
+
+
+def _captured(played: Played, served: Served, at_rest: frozenset[str]) -> dict[str, Any]:
+    callers = {call.caller_id for call in played.calls}
+    return {
+        "ids": {
+            "callers": len(callers),
+            "kafka": len(callers & served.ids),
+            "delta": len(callers & at_rest),
+            "file": CALLERS,
+        },
+        "ids_lost": len(callers - (served.ids & at_rest)),
+        "rows_by_version": {str(number): rows for number, rows in sorted(served.rows.items())},
+        "requests_by_version": {str(v): n for v, n in sorted(served.requests.items())},
+    }
+
+
+def _labels(played: Played, labels: LabelCounts) -> dict[str, Any]:
+    return {
+        "labels_due": played.labels_due,
+        "labels_stored": labels.rows,
+        "labels_joined": labels.joined,
+        "labels_of_history": labels.of_history,
+        "never_labelled": labels.never,
+    }
+
+
+def _change(found: Any) -> dict[str, Any]:
+    return {
+        "stream": found.stream,
+        "size": found.size,
+        "direction": found.direction,
+        "share": found.evidence_share,
+        "since": found.start_time.ToJsonString(),
+    }
+
+
+def _count_rows_by_bad(
+    rollouts: list[dict[str, Any]], events: Iterable[RecordedEvent], served: Served
+) -> None:
+    """Says for each rollout how many rows a challenger that was taken back had answered in it."""
+    begun: dict[str, datetime] = {}
+    for event in events:
+        if event.name == "RolloutStarted":
+            m: Any = event.message
+            begun[m.rollout_id] = event.envelope.time
+    for number, rollout in enumerate(rollouts):
+        rollout["rows_by_bad"] = 0
+        if rollout["stage"] == "rolled_back":
+            first = begun[rollout["rollout_id"]]
+            later = [begun[r["rollout_id"]] for r in rollouts[number + 1 :]]
+            rollout["rows_by_bad"] = sum(
+                rows
+                for when, version, rows in served.answers
+                if version == rollout["version"]
+                and first <= when
+                and all(when < other for other in later)
+            )
+
+
+def _utc(time_us: int) -> datetime:
+    return datetime.fromtimestamp(time_us / MICROSECONDS, UTC)
+
+
 def _time(time_us: int) -> str:
-    return datetime.fromtimestamp(time_us / MICROSECONDS, UTC).isoformat()
+    return _utc(time_us).isoformat()
 
 
 def _version(found: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
 from flights import DAY_US, HOUR_US, World, read_restated, read_world
+from plans import Plan, at
 from player import MODEL, Played, Player
 from screen import Screen, View
 from system import Services, System, TritonCounts, Watch
@@ -35,50 +36,6 @@ QUIET_EVENTS: Final = ("RolloutJudged", "VersionLoaded", "RoutesApplied")
 FORCED_FOR: Final = "demo: to see the canary take a bad model back"
 
 
-def at(text: str) -> int:
-    """Returns microseconds since the epoch of a UTC time such as `2013-05-15 08:00`."""
-    found = datetime.fromisoformat(text).replace(tzinfo=UTC)
-    return int(found.timestamp()) * 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """When what is done from outside: docs/adr/0002-flights-timeline.md says why then.
-
-    Args:
-        control: permuted, no-labels or equal; empty for the story.
-        start: Traffic begins; history ends.
-        end: Traffic ends at the latest.
-        first_cut: Event time as of which version 1 is cut.
-        backfill: A faulty backfill restates the delays, and somebody trains on it.
-        again: An equal challenger is trained.
-        days_per_second: Speed of the event clock.
-    """
-
-    control: str = ""
-    start: int = at("2013-05-15 08:00")
-    end: int = at("2013-09-05 08:00")
-    first_cut: int = at("2013-04-08 00:00")
-    backfill: int | None = at("2013-07-24 12:00")
-    again: int | None = None
-    days_per_second: float = 1.0
-
-
-CONTROLS: Final = {
-    "": Plan(),
-    # The days of the reference season in random order: nothing that was learned has changed.
-    "permuted": Plan("permuted", at("2013-04-08 08:00"), at("2013-05-15 08:00"), backfill=None),
-    "no-labels": Plan("no-labels", end=at("2013-07-10 08:00"), backfill=None),
-    "equal": Plan(
-        "equal",
-        end=at("2013-06-18 08:00"),  # before the world moves, when newer data would be better
-        backfill=None,
-        again=at("2013-05-16 12:00"),
-    ),
-}
-"""What each control plays."""
-
-
 @dataclass(slots=True)
 class Told:
     """What the run left behind besides the system itself. Times in seconds of wall time.
@@ -87,9 +44,9 @@ class Told:
         seconds: By part of the run.
         skew: Rows audited, and rows that differ.
         evidence: The monitor's evidence, about once an event day.
-        moved: What moved at the end, strongest first.
         health: The monitor's last word.
         triton_requests: By version, as the serving Triton counted them.
+        triton_ready: Versions that the serving Triton had ready, at each look.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
@@ -97,6 +54,7 @@ class Told:
     evidence: list[dict[str, Any]] = field(default_factory=list)
     health: Any = None
     triton_requests: Counter[int] = field(default_factory=Counter)
+    triton_ready: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Story:
@@ -141,7 +99,7 @@ class Story:
             self.events, self.played = watch.events, player.played
             await self._bootstrap(world, player, watch)
             self.told.seconds["bootstrap"] = time.perf_counter() - begun - self.told.seconds["up"]
-            self.told.triton_requests = counts.requests
+            self.told.triton_requests, self.told.triton_ready = counts.requests, counts.ready
             await self._play(world, player, watch, services, counts)
             await counts.look()
             self.told.health = await services.health()
@@ -176,7 +134,8 @@ class Story:
     ) -> None:
         self._enter("traffic")
         begun = time.perf_counter()
-        helpers = [asyncio.create_task(self._sample(services, player, counts))]
+        helpers = [asyncio.create_task(self._sample(services, player))]
+        helpers += [asyncio.create_task(counts.follow())]
         helpers += [asyncio.create_task(act) for act in self._acts(player, watch, services)]
         try:
             await player.play(
@@ -250,11 +209,10 @@ class Story:
         self.told.skew[0] += audited
         self.told.skew[1] += different
 
-    async def _sample(self, services: Services, player: Player, counts: TritonCounts) -> None:
+    async def _sample(self, services: Services, player: Player) -> None:
         sampled_us = 0
         while True:
             await asyncio.sleep(0.5)
-            await counts.look()
             if self._now_us - sampled_us < DAY_US:
                 continue
             sampled_us = self._now_us

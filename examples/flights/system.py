@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections import Counter
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import grpc.aio
@@ -26,13 +27,15 @@ from ciclo.topics import CONTROL_TOPICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
     from pathlib import Path
 
 BASE_PORT: Final = 18600
 """Beside the ports of `ciclo up`, so that a system for daily work may go on."""
 
 ENVIRONMENT: Final = "demo"
+
+LOOK_SECONDS: Final = 0.1
+"""Between two looks at Triton's statistics: about five requests at a day a second."""
 
 
 class CommandFailed(Exception):
@@ -140,7 +143,7 @@ class Services:
 
 
 class TritonCounts:
-    """Requests that the serving Triton counted, added up over its loads, which count anew.
+    """What the serving Triton says of itself: which versions are ready, and what each answered.
 
     Args:
         address: Of its gRPC port.
@@ -148,6 +151,7 @@ class TritonCounts:
 
     def __init__(self, address: str) -> None:
         self.requests: Counter[int] = Counter()
+        self.ready: list[dict[str, Any]] = []
         self._client = triton.InferenceServerClient(address)
         self._before: dict[int, int] = {}
 
@@ -159,17 +163,26 @@ class TritonCounts:
         """Closes the connection."""
         await self._client.close()
 
+    async def follow(self) -> None:
+        """Looks all the time: a load makes Triton count anew, and what was not seen is gone."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_SECONDS)
+
     async def look(self) -> None:
         """Adds what was counted since the last look; nothing while the model is not there."""
+        when = datetime.now(UTC).isoformat()  # noqa: TID251 -- a program of its own
         try:
             found = await self._client.get_inference_statistics(MODEL)
         except InferenceServerException:
+            self.ready.append({"wall_time": when, "versions": []})
             return
         now = {int(s.version): int(s.inference_stats.success.count) for s in found.model_stats}
         for version, count in now.items():
             before = self._before.get(version, 0)
             self.requests[version] += count - before if count >= before else count
         self._before = now
+        self.ready.append({"wall_time": when, "versions": sorted(now)})
 
 
 class Watch:

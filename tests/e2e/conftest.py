@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 from tests.e2e.story import LEAST_DAYS, MODEL, MORE_DAYS, MOST_DAYS, Told, is_under_way
+from tests.support.captured import UNKNOWN_MODEL
 from tests.support.stack import temporary_stack
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from ciclo.cli import app
 from ciclo.cli.connection import Connection, connect
 from ciclo.history import read_events
 from ciclo.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
+from ciclo.topics import CONTROL_TOPICS, PREDICTIONS
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,10 @@ async def told(system: System, stub: RegistryServiceStub, tmp_path_factory) -> T
         said += await asyncio.to_thread(_play, system, play, days, MORE_DAYS)
         days += MORE_DAYS
     connection = system.connection
-    events = await read_events(connection.addresses["kafka"], connection.env)
-    return Told(said, days, [event for event in events if event.envelope.subject == MODEL])
+    topics = (*CONTROL_TOPICS, PREDICTIONS)
+    events = await read_events(connection.addresses["kafka"], connection.env, topics)
+    mine = [event for event in events if event.envelope.subject in (MODEL, UNKNOWN_MODEL)]
+    return Told(said, days, mine)
 
 
 def _play(system: System, play: str, first_day: int, days: int) -> str:

@@ -4,6 +4,7 @@ Runs after the loop of `test_own_loop` closed: its model serves, its drift is on
 """
 
 import asyncio
+import re
 import subprocess
 import sys
 from datetime import timedelta
@@ -22,6 +23,9 @@ from ciclo.features.v1 import feature_service_pb2 as features
 from ciclo.features.v1.feature_service_pb2_grpc import FeatureServiceStub
 
 PROGRAM = Path(__file__).parents[2] / "examples" / "outside" / "labels_and_drift.py"
+DRIFTED_DAYS = 8
+"""Played after the story; a day is closed when its labels could be known, a day later."""
+
 TYPES = {"BYTES": np.object_, "FP32": np.float32, "INT64": np.int64}
 
 
@@ -31,6 +35,7 @@ def client(system: System):
 
 
 def tensors(client, rows=2):
+    """Rows that all are the same: no world is like that."""
     found = []
     for tensor in client.get_model_metadata(MODEL).inputs:
         values = np.full(
@@ -64,22 +69,11 @@ def test_control_of_the_server_does_not_pass(client, told):
     assert client.is_model_ready(MODEL)
 
 
-async def test_an_outside_program_reports_labels_and_hears_of_drift(system: System, told):
-    connection = system.connection
-    kafka = ["--bootstrap", connection.addresses["kafka"], "--env", connection.env]
-    ended = await asyncio.to_thread(
-        subprocess.run,
-        [
-            *(sys.executable, str(PROGRAM), *kafka, "--model", MODEL),
-            *("--row-key", "nobody-1", "--label", "1", "--listen", "4"),
-            *("--known", _now(told).isoformat()),
-        ],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
+async def test_an_outside_program_reports_labels_and_hears_of_degradation(system: System, told):
+    known = _now(told).isoformat()
+    said = await outside(
+        system, "--row-key", "nobody-1", "--label", "1", "--known", known, "--listen", "4"
     )
-    said = ended.stdout
     assert "reported: churn nobody-1 = 1.0" in said
     degraded = told.named("PerformanceDegraded")[0]
     assert f"PerformanceDegraded in cycle {degraded.envelope.correlation_id}" in said
@@ -88,6 +82,37 @@ async def test_an_outside_program_reports_labels_and_hears_of_drift(system: Syst
         assert "nobody-1" in _labelled(system)
 
     await eventually(label_is_at_rest, timedelta(seconds=20))
+
+
+async def test_an_outside_program_hears_of_drift_in_what_callers_ask(client, system: System, told):
+    assert "DriftDetected" not in await outside(system, "--listen", "4")
+    for hour in range(24 * DRIFTED_DAYS):
+        now = _now(told) + timedelta(hours=hour)
+        headers = {"x-ciclo-event-time": now.isoformat()}
+        await asyncio.to_thread(client.infer, MODEL, tensors(client, rows=20), headers=headers)
+    end = (_now(told) + timedelta(days=DRIFTED_DAYS)).isoformat()
+    await outside(system, "--row-key", "nobody-2", "--label", "1", "--known", end)
+
+    async def is_heard() -> None:
+        said = await outside(system, "--listen", "4")
+        assert re.search(r"\S+Z DriftDetected in cycle [0-9a-f-]{36}", said), said
+
+    await eventually(is_heard, timedelta(seconds=60))
+
+
+async def outside(system: System, *arguments: str) -> str:
+    """Runs the example's program to its end and returns what it printed."""
+    connection = system.connection
+    kafka = ("--bootstrap", connection.addresses["kafka"], "--env", connection.env)
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, str(PROGRAM), *kafka, "--model", MODEL, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return ended.stdout
 
 
 def _now(told):

@@ -5,6 +5,7 @@ from datetime import UTC, timedelta
 
 from tests.e2e.conftest import System
 from tests.e2e.story import CHANGE, MODEL, START, Told
+from tests.support.captured import captured
 
 from ciclo.events.v1.training_started_pb2 import TRIGGER_DEGRADED, TRIGGER_MANUAL
 from ciclo.features.v1 import feature_service_pb2 as features
@@ -31,6 +32,7 @@ def test_no_request_failed(told: Told):
     assert failed == 0
     assert rows == told.days * 24 * 20
     assert rows - 20 * 20 <= labels < rows, "only those of the last hours are not yet known"
+    assert told.named("PredictionsServed"), "losses travel where these do"
     assert not told.named("PredictionsLost")
 
 
@@ -83,6 +85,14 @@ def test_what_was_served_is_what_training_sees(told: Told, system: System):
     with system.channel("feature-store") as channel:
         audit = FeatureServiceStub(channel).AuditSkew(request, timeout=60)
     assert (audit.rows_audited, audit.rows_different) == (told.days * 24 * 20, 0)
+
+
+async def test_all_that_was_told_of_is_at_rest_once(told: Told, system: System):
+    found = await captured(system.connection, MODEL)
+    assert found.kafka.total() >= told.days * 24
+    assert set(found.kafka.values()) == {1}
+    assert found.kafka.keys() == found.delta.keys()
+    assert found.lost == 0
 
 
 def test_nothing_was_parked_and_no_service_reports_an_error(told: Told, system: System):

@@ -17,7 +17,7 @@ COMMANDS = MappingProxyType(
         "down": ("ciclo_local.cli:down", "Stop it and leave nothing running."),
         "status": ("ciclo_local.cli:status", "Say what runs, and how the loops stand."),
         "doctor": ("ciclo_local.cli:doctor", "Check this machine and each part, with remedies."),
-        "demo": ("ciclo.cli.demo:demo", "Play a year of flights and watch the loop close."),
+        "demo": ("ciclo.cli.demo:demo", "Play a summer of flights and watch the loop close."),
         "init": ("ciclo.cli.init:init", "Make a loop of your own to start from."),
         "apply": ("ciclo.cli.loops:apply", "Put a loop's definition into force."),
         "predict": ("ciclo.cli.predict:predict", "Ask a model for predictions."),

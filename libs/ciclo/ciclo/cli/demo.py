@@ -22,7 +22,7 @@ def demo(
         Path, typer.Option(help="Folder of the example, which holds a demo.py.")
     ] = Path("examples/flights"),
 ) -> None:
-    """Play a year of flights: the model degrades, is retrained, judged and promoted."""
+    """Play a summer of flights: the model degrades, is retrained, judged and promoted."""
     story = example / "demo.py"
     if not story.is_file():
         raise NotFound(
