@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import time
 from contextlib import closing
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from checks import check_all
 from figures import collect, read_served
-from page import write_page
 from plans import CONTROLS, Plan
 from screen import Screen
 from story import Story
@@ -23,6 +23,9 @@ from system import CommandFailed, Services, System
 from tables import ids_at_rest, label_counts, open_tables
 
 from ciclo.loop import read_loop
+from ciclo_local.errors import StackRunning
+from ciclo_local.settings import load
+from ciclo_local.stack import require_down
 
 if TYPE_CHECKING:
     from player import Played
@@ -63,6 +66,8 @@ async def play(plan: Plan, state: Path, to: Path, *, keep: bool) -> dict[str, An
         passed = all(check["passed"] for check in checks)
         figures = {"control": plan.control, "passed": passed, "checks": checks, **figures}
         _write(figures, to)
+        from page import write_page
+
         write_page(figures, to.with_suffix(".html"))
         screen.summary(figures, to.with_suffix(".html"))
     return figures
@@ -111,8 +116,13 @@ def main() -> None:
     name = f"demo-{given.control}" if given.control else "demo"
     state = given.keep or BUILD / name
     to = given.json or (state.parent / f"{name}.json")
+    stack = load(state)
+    os.environ.update(stack.homes)
     try:
+        require_down(stack)
         figures = asyncio.run(play(CONTROLS[given.control], state, to, keep=bool(given.keep)))
+    except StackRunning as error:
+        sys.exit(f"ciclo demo: {error.message}")
     except (CommandFailed, TimeoutError) as error:
         sys.exit(f"ciclo demo: {error}; the logs are in {state / 'log'}")
     sys.exit(0 if figures["passed"] else 1)

@@ -64,7 +64,9 @@ def down(
     with _errors():
         from ciclo_local import stack
 
-        stack.down(_settings(state), with_data=purge, say=typer.echo)
+        settings = _settings(state)
+        _say_if_none(settings)
+        stack.down(settings, with_data=purge, say=typer.echo)
         typer.echo("The stack is down.")
 
 
@@ -74,7 +76,9 @@ def status(state: State = _DEFAULT_STATE, as_json: Json = False) -> None:
     with _errors():
         from ciclo_local import health
 
-        found = health.status(_settings(state))
+        settings = _settings(state)
+        found = health.status(settings)
+    _say_if_none(settings)
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found], indent=2))
     else:
@@ -122,6 +126,16 @@ def _settings(
         stack_home=Path(home) if home else None,
         log_level=os.environ.get("CICLO_LOG_LEVEL"),
     )
+
+
+def _say_if_none(settings: "Settings") -> None:
+    """Says which folder was looked at: the default one depends on where the command is given."""
+    if not settings.note.exists():
+        typer.echo(
+            f"No stack was started from {settings.state}, as it holds no stack.json: name the state"
+            " folder of one with --state or CICLO_STATE_DIR, or start one with `ciclo up`.",
+            err=True,
+        )
 
 
 @contextmanager

@@ -162,9 +162,10 @@ def _ports(settings: Settings, running: set[str]) -> Iterator[Finding]:
         for port in program.ports:
             if not processes.port_is_free(port):
                 taken += 1
-                holder = processes.port_holder(port) or "an unknown process"
-                detail = f"{port}, for {program.name}, is held by {holder}"
-                remedy = "Stop it, or move the stack: `ciclo up --base-port N`."
+                holder = processes.port_holder(port)
+                detail = f"{port}, for {program.name}, is held by {holder or 'an unknown process'}"
+                end = holder.end if holder else "Stop it"
+                remedy = f"{end}, or move the stack: `ciclo up --base-port N`."
                 yield Finding(Level.FAIL, "port", detail, remedy)
     if not taken:
         detail = f"{settings.base_port} and up: ours or free"

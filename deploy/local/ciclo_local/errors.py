@@ -1,5 +1,6 @@
 """What can go wrong with the local stack; every message says what to do about it."""
 
+from datetime import datetime
 from pathlib import Path
 
 from ciclo.errors import Conflict, Fatal, Reject, Retry
@@ -23,6 +24,26 @@ class SettingsChanged(Conflict):
     reason = "SETTINGS_CHANGED"
 
 
+class StackRunning(Conflict):
+    """A stack runs where none should.
+
+    Args:
+        state: Its folder.
+        pid: One of its processes.
+        started: When that one started.
+        but: What is wrong with it; may be empty.
+    """
+
+    reason = "STACK_RUNNING"
+
+    def __init__(self, state: Path, pid: int, started: datetime, but: str = "") -> None:
+        super().__init__(
+            f"The stack in {state} is running (pid {pid}), started {started:%Y-%m-%d %H:%M:%S}"
+            f"{but and f', but {but}'}: `ciclo down --state {state}` ends it."
+        )
+        self.pid = pid
+
+
 class NotInstalled(Conflict):
     """A part of the stack is missing or is not the one that was pinned."""
 
@@ -39,15 +60,24 @@ class InstallFailed(Retry):
 
 
 class PortInUse(Conflict):
-    """Somebody else listens where a program of the stack should."""
+    """Somebody else listens where a program of the stack should.
+
+    Args:
+        port: The port.
+        program: Who needs it.
+        holder: Who listens there; None: not to be seen.
+        remedy: What ends that one.
+    """
 
     reason = "PORT_IN_USE"
 
-    def __init__(self, port: int, program: str, holder: str | None) -> None:
+    def __init__(
+        self, port: int, program: str, holder: object, remedy: str = "Stop what listens there"
+    ) -> None:
         super().__init__(
             f"Port {port}, which {program} needs, is in use"
-            f"{f' by {holder}' if holder else ''}. Stop what listens there, or move the whole"
-            " stack: `ciclo up --base-port N` (or CICLO_BASE_PORT=N)."
+            f"{f' by {holder}' if holder else ''}. {remedy}, or move the whole stack that you"
+            " start: `ciclo up --base-port N` (or CICLO_BASE_PORT=N)."
         )
         self.port = port
 

@@ -33,7 +33,8 @@ def launch(state: Path, name: str) -> None:
     processes.record(settings, name, os.getpid())
     command = program.command()
     program.prepare()
-    os.execve(command[0], command, {**os.environ, **program.environment})  # noqa: S606 -- no shell, by intent
+    environment = {**os.environ, **settings.homes, **program.environment}
+    os.execve(command[0], command, environment)  # noqa: S606 -- no shell, by intent
 
 
 if __name__ == "__main__":

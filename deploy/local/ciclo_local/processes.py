@@ -9,6 +9,7 @@ import signal
 import socket
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -36,6 +37,11 @@ class Recorded:
     def is_alive(self) -> bool:
         """Whether this very process runs."""
         return _start_ticks(self.pid) == self.start_ticks
+
+    @property
+    def started(self) -> datetime:
+        """When it started, in local time. Only of one that is alive."""
+        return datetime.fromtimestamp(psutil.Process(self.pid).create_time()).astimezone()
 
     def group(self, settings: Settings) -> list[psutil.Process]:
         """Returns this process, if it runs, and those of its group that carry the stack's mark.
@@ -104,13 +110,49 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def port_holder(port: int) -> str | None:
-    """Returns `name (pid N)` of the process that listens on a port, None if it may not be seen."""
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that listens on a port.
+
+    Args:
+        name: Its name.
+        pid: Its id.
+        stack: State folder of the stack that it belongs to; None: of none, or not to be seen.
+    """
+
+    name: str
+    pid: int
+    stack: Path | None
+
+    def __str__(self) -> str:
+        """Returns `name (pid N)`, and whose it is."""
+        whose = f" of the Ciclo stack in {self.stack}" if self.stack else ""
+        return f"{self.name} (pid {self.pid}){whose}"
+
+    @property
+    def end(self) -> str:
+        """What ends it."""
+        return f"`ciclo down --state {self.stack}` ends it" if self.stack else "Stop it"
+
+
+def port_holder(port: int) -> Holder | None:
+    """Returns the process that listens on a port, None if it may not be seen."""
     for connection in psutil.net_connections(kind="tcp"):
         if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,):
             with suppress(psutil.Error):
                 if connection.pid:
-                    return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+                    process = psutil.Process(connection.pid)
+                    return Holder(process.name(), process.pid, _stack(process))
+    return None
+
+
+def _stack(process: psutil.Process) -> Path | None:
+    """The mark alone does not tell: people export this variable for their own programs, too."""
+    with suppress(psutil.Error, OSError, ValueError, LookupError):
+        state = Path(process.environ()[MARK])
+        group = os.getpgid(process.pid)
+        if any(json.loads(r.read_text())["pid"] == group for r in state.glob("run/*.json")):
+            return state
     return None
 
 

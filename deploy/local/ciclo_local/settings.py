@@ -58,6 +58,11 @@ class Settings:
         return Ports.from_base(self.base_port)
 
     @property
+    def note(self) -> Path:
+        """What `down`, `status` and the next `up` need to know; there once a stack was started."""
+        return self.state / "stack.json"
+
+    @property
     def run(self) -> Path:
         """Pids and the supervisor's socket; gone when the stack is down."""
         return self.state / "run"
@@ -78,6 +83,16 @@ class Settings:
         return self.state / "blobs"
 
     @property
+    def homes(self) -> dict[str, str]:
+        """Variables that keep in the state folder what libraries leave in a home folder."""
+        cache, config = self.state / "home" / "cache", self.state / "home" / "config"
+        return {
+            "XDG_CACHE_HOME": str(cache),
+            "XDG_CONFIG_HOME": str(config),
+            "MPLCONFIGDIR": str(config / "matplotlib"),
+        }
+
+    @property
     def digest(self) -> str:
         """Eight hexadecimal digits that name this folder where its path cannot stand."""
         return hashlib.sha256(str(self.state).encode()).hexdigest()[:8]
@@ -90,7 +105,7 @@ class Settings:
         """Notes in the state folder what `down`, `status` and the next `up` need."""
         self.state.mkdir(parents=True, exist_ok=True)
         replace(
-            self.state / "stack.json",
+            self.note,
             json.dumps(
                 {
                     "environment": self.environment,
@@ -127,10 +142,10 @@ def load(
         BadSetting: A value is out of range, or the folder's note is damaged.
     """
     state = state.expanduser().resolve()
-    note = state / "stack.json"
+    defaults = Settings(state)
+    note = defaults.note
     try:
         last = json.loads(note.read_text()) if note.exists() else {}
-        defaults = Settings(state)
         return Settings(
             state=state,
             environment=last.get("environment", defaults.environment)
@@ -164,7 +179,7 @@ def purge(settings: Settings) -> None:
     """
     if not settings.state.exists():
         return
-    if not (settings.state / "stack.json").exists():
+    if not settings.note.exists():
         raise BadSetting(
             f"{settings.state} holds no stack.json, so no stack of Ciclo was ever started in it:"
             " it is not deleted. Check --state (CICLO_STATE_DIR).",

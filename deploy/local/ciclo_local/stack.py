@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from ciclo_local import processes, supervisor
-from ciclo_local.errors import PortInUse, SettingsChanged, StackBusy
+from ciclo_local.errors import PortInUse, SettingsChanged, StackBusy, StackRunning
 from ciclo_local.programs import Program, catalogue, select
 from ciclo_local.settings import Settings, load, purge
 from ciclo_local.start import Say, Start
@@ -31,7 +31,7 @@ def up(settings: Settings, only: Iterable[str] = (), say: Say = lambda _: None) 
 
     Raises:
         CicloError: A port is taken, a part is not installed, a program does not come up,
-            or the stack runs with other settings.
+            the stack runs with other settings, or its supervisor runs and does not answer.
     """
     programs = select(settings, only)
     settings.state.mkdir(parents=True, exist_ok=True)
@@ -40,6 +40,7 @@ def up(settings: Settings, only: Iterable[str] = (), say: Say = lambda _: None) 
         if link:
             _require_same_settings(settings)
         else:
+            require_down(settings, [DAEMON], but="its supervisor does not answer")
             _end_leftovers(settings, say)
         states = link.states() if link else {}
         missing = [p for p in programs if not (p.name in states and states[p.name].is_up)]
@@ -98,6 +99,23 @@ def stop(settings: Settings, names: Iterable[str], say: Say = lambda _: None) ->
             _stop(link, select(settings, names), say)
 
 
+def require_down(settings: Settings, names: Iterable[str] = (), *, but: str = "") -> None:
+    """Returns if nothing of a stack runs: for whoever would start from an empty folder.
+
+    Args:
+        settings: The stack.
+        names: What must not run; none means supervisord and every program.
+        but: What is wrong with it, for the error.
+
+    Raises:
+        StackRunning: Something of it runs.
+    """
+    for name in list(names) or [DAEMON, *catalogue(settings)]:
+        last = processes.recorded(settings, name)
+        if last and last.is_alive:
+            raise StackRunning(settings.state, last.pid, last.started, but)
+
+
 def _stop(link: Supervisor, programs: list[Program], say: Say) -> None:
     """Stops programs, each after those that depend on it."""
     left = {program.name: program for program in programs}
@@ -151,7 +169,8 @@ def _require_same_settings(settings: Settings) -> None:
 def _require_free_ports(program: Program) -> None:
     for port in program.ports:
         if not processes.port_is_free(port):
-            raise PortInUse(port, program.name, processes.port_holder(port))
+            holder = processes.port_holder(port)
+            raise PortInUse(port, program.name, holder, *([holder.end] if holder else []))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The schema of loop.yaml: all that a model owner declares about a loop.
 
-A little over 300 lines: a part of the file a class, in the order of the file.
+What one field says of another is checked with the later one, not with the whole: so it is told
+together with all other problems.
 """
 
 from collections.abc import Mapping
@@ -9,10 +10,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from ciclo.errors import Reject
-from ciclo.units import DataType, Duration, Name, Share, SizeBytes, duration_text, parse_duration
+from ciclo.question import Fallback as Fallback
+from ciclo.question import Input, Label, Output, Part, Privacy
+from ciclo.units import (
+    DataType,
+    Duration,
+    Name,
+    Share,
+    SizeBytes,
+    Span,
+    duration_text,
+    parse_duration,
+)
 
 SCHEMA = "ciclo.loop/v1"
 """Version of this schema; the first line of every loop.yaml."""
@@ -27,98 +39,37 @@ class InvalidLoop(Reject):
     reason = "INVALID_LOOP"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Fallback(_Part):
-    """Where a view's values are too old they count as missing; what that means the recipe says."""
-
-    older_than: Duration
-
-
-class Input(_Part):
-    """One row of a request; a caller may send many."""
-
-    entities: dict[str, DataType] | tuple[str, ...]
-    request: dict[str, DataType] = {}
-    id: str | None = None
-    fallback: dict[str, Fallback] = {}
-
-    @model_validator(mode="after")
-    def _id_is_declared(self) -> "Input":
-        if self.id is not None and self.id not in self.request:
-            raise ValueError(f"input.id names {self.id!r}, which input.request does not declare")
-        return self
-
-
-class Output(_Part):
-    """What the model answers for a row."""
-
-    name: str
-    type: Literal["binary"] = "binary"
-
-
-class Label(_Part):
-    """The truth about a row, and when to expect it, counted from the row's event time.
-
-    It must not depend on what is done with the answer: a challenger that is asked again later could
-    then not be judged by it.
-    """
-
-    name: str
-    expected_within: Duration
-    never_after: Duration
-
-    @model_validator(mode="after")
-    def _in_order(self) -> "Label":
-        if self.never_after < self.expected_within:
-            raise ValueError("label.never_after lies before label.expected_within")
-        return self
-
-
-class Privacy(_Part):
-    """Which fields are about people: kept with every version, so that erasure can follow them.
-
-    A field that is never stored cannot be an input.
-    """
-
-    subject: str = "none"
-    personal: tuple[str, ...] = ()
-    never_store: tuple[str, ...] = ()
-
-
-class Quality(_Part):
+class Quality(Part):
     """How good an answer is, and within which block of time rows are not independent."""
 
     metric: Literal["log_loss"] = "log_loss"
-    correlated_within: Duration
+    correlated_within: Span
 
 
-class FalseAlarms(_Part):
+class FalseAlarms(Part):
     """The budget: at most so many false alarms in so much event time."""
 
     at_most: Annotated[int, Field(ge=1)] = 1
-    per: Duration
+    per: Span
 
     def __str__(self) -> str:
         """Returns the budget in words, such as `1 per 365d`."""
         return f"{self.at_most} per {duration_text(self.per)}"
 
 
-class DegradedMetric(_Part):
+class DegradedMetric(Part):
     """How much worse than its reference a metric must be to count as degraded."""
 
     above_reference_by: Annotated[float, Field(ge=0)]
 
 
-class DegradedIf(_Part):
+class DegradedIf(Part):
     """What counts as degraded."""
 
     log_loss: DegradedMetric
 
 
-class Monitor(_Part):
+class Monitor(Part):
     """What is watched, and how often it may be wrong."""
 
     false_alarms: FalseAlarms
@@ -127,20 +78,30 @@ class Monitor(_Part):
     degraded_if: DegradedIf
 
 
-class When(_Part):
+class When(Part):
     """Reasons to retrain; any of them suffices."""
 
     any: tuple[Literal["drift", "degraded", "manual"], ...] = ("degraded", "manual")
 
 
-class Window(_Part):
+class Window(Part):
     """Which rows a version learns from."""
 
-    last: Duration
-    holdout: Duration
+    last: Span
+    holdout: Span
+
+    @field_validator("holdout")
+    @classmethod
+    def _leaves_some(cls, holdout: timedelta, info: ValidationInfo) -> timedelta:
+        if holdout >= (last := info.data.get("last", timedelta.max)):
+            raise ValueError(
+                f"retrain.data.holdout ({duration_text(holdout)}) must be shorter than "
+                f"retrain.data.last ({duration_text(last)}): nothing would be left to train on"
+            )
+        return holdout
 
 
-class Limits(_Part):
+class Limits(Part):
     """How often, how long and how large a run may be."""
 
     cooldown: Duration = timedelta(days=7)
@@ -159,7 +120,7 @@ class Limits(_Part):
         return parse_duration(self.runs.split(" per ")[1])
 
 
-class Retrain(_Part):
+class Retrain(Part):
     """When, on what and within which limits to retrain."""
 
     when: When = When()
@@ -167,7 +128,7 @@ class Retrain(_Part):
     limits: Limits = Limits()
 
 
-class NonInferior(_Part):
+class NonInferior(Part):
     """The version is not worse than the champion by more than the margin, at this confidence."""
 
     rule: Literal["non_inferior"]
@@ -178,14 +139,14 @@ class NonInferior(_Part):
     min_labels: int = 0
 
 
-class Calibrated(_Part):
+class Calibrated(Part):
     """The version's probabilities are right on average within each bin."""
 
     rule: Literal["calibrated"]
     error_at_most: Share
 
 
-class Latency(_Part):
+class Latency(Part):
     """The version is not slower than so many times the champion, at the 95th percentile."""
 
     rule: Literal["latency"]
@@ -196,7 +157,7 @@ Gate = Annotated[NonInferior | Calibrated | Latency, Field(discriminator="rule")
 """A named rule over a version's evidence."""
 
 
-class Shadow(_Part):
+class Shadow(Part):
     """How long the challenger is only asked captured requests.
 
     `margin` is the smallest gain that counts as better, and the largest loss that counts as not
@@ -209,7 +170,7 @@ class Shadow(_Part):
     at_most: Duration
 
 
-class Canary(_Part):
+class Canary(Part):
     """In which steps the challenger answers callers, and what stops it."""
 
     weights: tuple[Share, ...]
@@ -217,21 +178,22 @@ class Canary(_Part):
     stop_if: Literal["worse"] = "worse"
     exposure_at_most: Annotated[int, Field(ge=1)]
 
-    @model_validator(mode="after")
-    def _grows(self) -> "Canary":
-        if list(self.weights) != sorted(self.weights) or any(w in (0, 1) for w in self.weights):
+    @field_validator("weights")
+    @classmethod
+    def _grow(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
+        if list(weights) != sorted(weights) or any(w in (0, 1) for w in weights):
             raise ValueError("rollout.canary.weights must grow and lie between 0 and 1")
-        return self
+        return weights
 
 
-class Bake(_Part):
+class Bake(Part):
     """How long the old champion stays warm after the whole weight moved."""
 
     for_: Annotated[Duration, Field(alias="for")]
     rollback_if: Literal["worse"] = "worse"
 
 
-class Rollout(_Part):
+class Rollout(Part):
     """How a challenger becomes champion."""
 
     shadow: Shadow
@@ -239,7 +201,7 @@ class Rollout(_Part):
     bake: Bake
 
 
-class Loop(_Part):
+class Loop(Part):
     """A whole loop, as loop.yaml declares it."""
 
     schema_: Annotated[Literal["ciclo.loop/v1"], Field(alias="schema")]
@@ -260,14 +222,16 @@ class Loop(_Part):
     rollout: Rollout
     approvals: Literal[0] = 0
 
-    @model_validator(mode="after")
-    def _never_stored_is_no_input(self) -> "Loop":
-        stored = {*self.input.request, *self.input.entities} & set(self.privacy.never_store)
-        if stored:
+    @field_validator("privacy")
+    @classmethod
+    def _never_stored_is_no_input(cls, privacy: Privacy, info: ValidationInfo) -> Privacy:
+        inputs = info.data.get("input")
+        captured = {*inputs.request, *inputs.entities} if inputs else set()
+        if stored := captured & set(privacy.never_store):
             raise ValueError(
                 f"privacy.never_store names inputs, which are captured: {', '.join(sorted(stored))}"
             )
-        return self
+        return privacy
 
     @property
     def entities(self) -> dict[str, DataType]:
@@ -294,7 +258,8 @@ def parse_loop(text: str, place: str = LOOP_FILE) -> Loop:
         return Loop.model_validate(content)
     except ValidationError as error:
         problems = [
-            f"  {'.'.join(map(str, e['loc'])) or 'loop'}: {e['msg']}" for e in error.errors()
+            f"  {'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
         ]
         first = ".".join(map(str, error.errors()[0]["loc"]))
         raise InvalidLoop(

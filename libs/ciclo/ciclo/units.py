@@ -54,7 +54,10 @@ def parse_size(value: object) -> int:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(duration_text)]
-"""A span of event time, written as `90d`, `12h`, `30m` or `5s`."""
+"""A length of event time, written as `90d`, `12h`, `30m` or `5s`."""
+
+Span = Annotated[Duration, Field(gt=timedelta(0))]
+"""A duration that something is divided by or that must hold rows: it is not empty."""
 
 SizeBytes = Annotated[int, BeforeValidator(parse_size)]
 """An amount of memory, written as `2GiB`."""

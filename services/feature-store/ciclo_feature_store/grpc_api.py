@@ -62,6 +62,14 @@ class FeatureServicer(FeatureServiceServicer):
         end_us = wire.optional_us(request, "end_time")
         return wire.audit_answer(await self._handlers.audit_skew(request.model, start_us, end_us))
 
+    async def CheckLoop(  # noqa: D102
+        self, request: rpc.CheckLoopRequest, context: Any
+    ) -> rpc.CheckLoopResponse:
+        del context
+        applied = await self._handlers.check_loop(request.files)
+        views = [view.name for view in applied.service.views]
+        return rpc.CheckLoopResponse(loop_digest=applied.digest, views=views)
+
     async def GetHistoryStatus(  # noqa: D102
         self, request: rpc.GetHistoryStatusRequest, context: Any
     ) -> rpc.GetHistoryStatusResponse:

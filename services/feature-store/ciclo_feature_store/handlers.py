@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from ciclo.errors import CicloError, Conflict, Reject
-from ciclo_feature_store.domain.definitions import FeatureService
+from ciclo_feature_store.domain.definitions import AppliedLoop, FeatureService
 from ciclo_feature_store.domain.event_time import as_text
 from ciclo_feature_store.domain.history import HistoryStatus, Observations
 from ciclo_feature_store.domain.online import OnlineStore, ViewValues
@@ -163,6 +163,14 @@ class Handlers:
         return await self._offline.audit(
             AuditTask(join, start, FOREVER_US if end_us is None else end_us)
         )
+
+    async def check_loop(self, files: Mapping[str, bytes]) -> AppliedLoop:
+        """Returns what a definition would be if it were in force.
+
+        Raises:
+            Reject: It cannot be used.
+        """
+        return await self._loops.check(files)
 
     async def history_status(self, model: str) -> HistoryStatus:
         """Returns how far a model's history is stored.

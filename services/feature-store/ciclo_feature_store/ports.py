@@ -1,5 +1,6 @@
 """What the use cases need from outside; adapters provide it, tests imitate it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -43,6 +44,17 @@ class Loops(Protocol):
         Raises:
             NotFound: No such model or loop.
             UnfitDefinitions: Its definitions cannot be used.
+        """
+        ...
+
+    async def check(self, files: Mapping[str, bytes]) -> AppliedLoop:
+        """Returns the loop that some files define, in force or not.
+
+        Args:
+            files: By their path in the loop's folder.
+
+        Raises:
+            Reject: They cannot be used.
         """
         ...
 

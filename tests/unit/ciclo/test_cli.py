@@ -1,5 +1,6 @@
 """The command line: help at once, errors in one line."""
 
+import os
 import subprocess
 import sys
 import time
@@ -55,5 +56,14 @@ def test_a_command_without_a_running_system_says_how_to_start_one(tmp_path):
     assert run.returncode == 1
     assert (
         run.stderr
-        == f"ciclo: no system runs from {tmp_path}: start one with `ciclo up --state {tmp_path}`\n"
+        == f"ciclo: no system was started from {tmp_path}, as it holds no stack.json: name the "
+        "state folder of one with --state or CICLO_STATE_DIR, or start one with "
+        f"`ciclo up --state {tmp_path}`\n"
     )
+
+
+def test_a_state_folder_that_is_not_there_is_named_in_full(tmp_path):
+    env = {name: value for name, value in os.environ.items() if name != "CICLO_STATE_DIR"}
+    command = [sys.executable, "-m", "ciclo.cli", "models"]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert run.stderr.startswith(f"ciclo: no system was started from {tmp_path}/.ciclo,")

@@ -65,6 +65,13 @@ def test_a_minimal_loop_has_sane_defaults():
         ("rollout.canary.weights", [0.5, 1.0], "between 0 and 1"),
         ("rollout.canary.weights", [0.5, 1.5], "less than or equal to 1"),
         ("privacy", {"never_store": ["plan"]}, "privacy.never_store names inputs"),
+        ("input.request", {"user": "string"}, "input.request: declares user"),
+        ("input.request", {"_age": "float32"}, "begin with an underscore"),
+        ("input.entities", ["label"], "none of block, event_time_us, label"),
+        ("retrain.data", {"last": "2d", "holdout": "5d"}, "must be shorter than retrain.data.last"),
+        ("retrain.data", {"last": "5d", "holdout": "5d"}, "must be shorter than retrain.data.last"),
+        ("retrain.data.holdout", "0d", "retrain.data.holdout: Input should be greater"),
+        ("quality.correlated_within", "0d", "quality.correlated_within"),
         ("colour", "red", "colour: Extra inputs are not permitted"),
         ("retrain.limits", {"memory": "lots"}, "such as 2GiB"),
         ("monitor.degraded_if.log_loss.above_reference_by", float("nan"), "above_reference_by"),
@@ -80,6 +87,37 @@ def test_all_problems_are_listed_at_once():
     with pytest.raises(InvalidLoop, match="3 problem") as caught:
         parse_loop(yaml.safe_dump(content))
     assert all(word in str(caught.value) for word in ("mode", "approvals", "extra"))
+
+
+def test_what_two_fields_contradict_is_listed_with_all_other_problems():
+    content = {
+        **MINIMAL,
+        "mode": "sometimes",
+        "input": {**MINIMAL["input"], "id": "renewall", "colour": "red"},
+        "label": {"expected_within": "3d", "never_after": "1d"},
+        "retrain": {"data": {"last": "2d", "holdout": "5d"}, "when": {"any": ["rain"]}},
+        "rollout": {
+            "shadow": {"at_most": "soon"},
+            "canary": {"weights": [0.5, 0.1], "each": "5d"},
+            "bake": {},
+        },
+    }
+    with pytest.raises(InvalidLoop) as caught:
+        parse_loop(yaml.safe_dump(content))
+    places = [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]]
+    assert places == [
+        "mode",
+        "input.id",
+        "input.colour",
+        "label.name",
+        "label.never_after",
+        "retrain.when.any.0",
+        "retrain.data.holdout",
+        "rollout.shadow.at_most",
+        "rollout.canary.weights",
+        "rollout.canary.exposure_at_most",
+        "rollout.bake.for",
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b", "just words", "a: [", "\tx: 1"])

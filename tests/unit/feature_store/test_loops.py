@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.unit.feature_store.examples import DEFINITIONS, FEATURES_PY, LOOP_YAML, MODEL
 
-from ciclo.errors import CicloError, Retry
+from ciclo.errors import CicloError, Reject, Retry
 from ciclo_bundle.store import BlobStore
 from ciclo_feature_store.adapters.loops import ENDLESS_REST, LoopCatalog
 from ciclo_feature_store.adapters.offline_process import OfflineTimeLimit
@@ -105,3 +105,57 @@ async def test_a_loop_that_is_no_longer_in_force_serves_nothing(world: World) ->
     world.states.by_model.clear()
     await world.loops.step()
     assert world.loops.view_rules("weather") is None
+
+
+def files(**changed: tuple[str, str]) -> dict[str, bytes]:
+    """The files of a loop, with a text in a file exchanged for another."""
+    texts = {"loop.yaml": LOOP_YAML, "features.py": FEATURES_PY}
+    for name, (before, after) in changed.items():
+        file = {"loop": "loop.yaml", "features": "features.py"}[name]
+        assert before in texts[file]
+        texts[file] = texts[file].replace(before, after)
+    return {name: text.encode() for name, text in texts.items()}
+
+
+async def test_a_definition_is_checked_without_being_put_into_force(world: World) -> None:
+    await world.loops.step()
+    asked = list(world.offline.asked)
+
+    found = await world.loops.check(files(loop=("owner: flight-ops", "owner: somebody")))
+
+    assert world.offline.asked == [*asked, found.digest]
+    assert found.loop.owner == "somebody"
+    assert world.loops.applied(MODEL).digest == world.digests[MODEL]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("features: flight_delay", "features: flight_dlay", "takes feature service 'flight_dlay'"),
+        ("entities: [origin, carrier]", "entities: [origin]", "input.entities"),
+        ("distance: float32", "humid: float32", "humid: more than one input"),
+        ("airport_delays", "airport_dlays", "input.fallback of flight-delay names airport_dlays"),
+        ("log_loss: {above", "log_loss: {above", None),
+        ("{per: 365d}", "{per: 365d}, slices: [carrier, sky]", None),
+        ("{per: 365d}", "{per: 365d}, slices: [carier]", "monitor.slices .* names carier"),
+        (
+            "retrain:",
+            "gates: [{rule: non_inferior, margin: 0.1, by: carier}]\nretrain:",
+            "gates.by",
+        ),
+    ],
+)
+async def test_what_loop_yaml_says_of_features_is_compared_with_them(
+    world: World, before: str, after: str, says: str | None
+) -> None:
+    check = world.loops.check(files(loop=(before, after)))
+    if says is None:
+        assert (await check).loop.model == MODEL
+        return
+    with pytest.raises(Reject, match=says):
+        await check
+
+
+async def test_a_path_that_leaves_the_folder_is_refused(world: World) -> None:
+    with pytest.raises(Reject, match="a loop's folder"):
+        await world.loops.check({**files(), "../../evil.py": b""})

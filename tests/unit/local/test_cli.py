@@ -12,6 +12,7 @@ from ciclo_local.cli import app
 from ciclo_local.doctor import Finding, Level
 from ciclo_local.errors import PortInUse
 from ciclo_local.health import Health
+from ciclo_local.settings import Settings
 
 RUNNER = CliRunner()
 
@@ -104,3 +105,20 @@ def test_doctor_fails_on_fail_alone_and_names_the_remedy(
     assert (result.exit_code, as_json.exit_code) == (code, code)
     assert "Free it." in result.stdout
     assert json.loads(as_json.stdout)[0]["level"] == level
+
+
+@pytest.mark.parametrize("command", ["status", "down"])
+def test_a_folder_from_which_no_stack_was_started_is_named_in_full(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "status", lambda _: [])
+    monkeypatch.chdir(tmp_path)
+
+    said = RUNNER.invoke(app, [command])
+
+    assert said.exit_code == 0
+    assert f"No stack was started from {tmp_path}/.ciclo, as it holds no stack.json" in said.stderr
+    assert "--state or CICLO_STATE_DIR" in said.stderr
+
+    Settings(tmp_path / ".ciclo").save()
+    assert "No stack" not in RUNNER.invoke(app, [command]).stderr

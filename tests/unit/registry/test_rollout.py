@@ -1,7 +1,7 @@
 """The rollout state machine: each way through it, by example."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -142,16 +142,21 @@ def test_a_forced_challenger_is_limited_even_if_it_is_judged_better() -> None:
     assert end_of(outcome) is EndReason.EXPOSURE_LIMIT
 
 
-def test_a_forced_challenger_needs_evidence_before_it_answers_everybody() -> None:
+def test_a_forced_challenger_needs_evidence_before_it_answers_more_callers() -> None:
     forced = decisions.force(started(), policy(), by="ada", reason="demo", now=WALL).model
-    second = judged(forced, Stage.CANARY, Verdict.UNDECIDED, at=50).model
-    assert second.rollout is not None
-    assert second.rollout.weight == policy().weights[-1]
-    undecided = judged(second, Stage.CANARY, Verdict.UNDECIDED, at=100, blocks=2).model
+    undecided = judged(forced, Stage.CANARY, Verdict.UNDECIDED, at=100).model
     assert undecided.rollout is not None
-    assert undecided.rollout.weight == policy().weights[-1]
-    shown = judged(undecided, Stage.CANARY, Verdict.NOT_WORSE, at=101, blocks=3)
-    assert stage_of(shown) is Stage.BAKING
+    assert undecided.rollout.weight == policy().weights[0]
+    shown = judged(undecided, Stage.CANARY, Verdict.NOT_WORSE, at=101, blocks=3).model
+    assert shown.rollout is not None
+    assert shown.rollout.weight == policy().weights[1]
+
+
+def test_a_forced_version_is_compared_since_it_was_forced() -> None:
+    since = datetime(2013, 7, 20, tzinfo=UTC)
+    outcome = decisions.start(model(), version(2), rollout_id="r", now=WALL, since=since)
+    assert outcome.rollout is not None
+    assert outcome.rollout.shadow_since == since
 
 
 def test_forcing_moves_past_the_present_stage_and_says_who_and_why() -> None:

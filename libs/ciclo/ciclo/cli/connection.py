@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest
 from grpc_status import rpc_status
 
-from ciclo.errors import CicloError, Retry
+from ciclo.errors import CicloError, NotFound, Retry
 
 S = TypeVar("S")
 
@@ -32,6 +32,9 @@ Reason = Annotated[str, typer.Option("--reason", help="Why; kept in the audit ch
 DEFAULT_STATE = Path(".ciclo")
 """State folder where none is named."""
 
+KINDS = {grpc.StatusCode.NOT_FOUND: NotFound, grpc.StatusCode.UNAVAILABLE: Retry}
+"""What a status means where that makes a difference to a command."""
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -46,7 +49,8 @@ class Connection:
         """Yields a client of a service; errors become one clear line.
 
         Raises:
-            CicloError: The service refused, with its own words.
+            NotFound: The service knows no such thing.
+            CicloError: The service refused for another reason, with its own words.
             Retry: The service does not answer.
         """
         address = self.addresses[service]
@@ -68,7 +72,9 @@ def connect(state: Path) -> Connection:
         stack = json.loads(path.read_text())
     except FileNotFoundError:
         raise Retry(
-            f"no system runs from {state}: start one with `ciclo up --state {state}`"
+            f"no system was started from {state.absolute()}, as it holds no stack.json: name the "
+            "state folder of one with --state or CICLO_STATE_DIR, or start one with "
+            f"`ciclo up --state {state}`"
         ) from None
     found = {
         name: os.environ.get(f"CICLO_{name.upper().replace('-', '_')}_ADDRESS", address)
@@ -78,15 +84,19 @@ def connect(state: Path) -> Connection:
 
 
 def _told(service: str, address: str, error: grpc.RpcError) -> CicloError:
-    if error.code() == grpc.StatusCode.UNAVAILABLE:
+    status = rpc_status.from_call(cast("grpc.Call", error))
+    if error.code() == grpc.StatusCode.UNAVAILABLE and not status:  # not in a service's own words
         return Retry(f"{service} does not answer at {address}: look at `ciclo status`")
     text = f"{service}: {error.details()}"
-    status = rpc_status.from_call(cast("grpc.Call", error))
     for detail in status.details if status else ():
         fields = BadRequest()
         if detail.Unpack(fields):
-            text += "".join(f"\n  {v.field}: {v.description}" for v in fields.field_violations)
-    return CicloError(text)
+            text += "".join(
+                f"\n  {v.field}: {v.description}"
+                for v in fields.field_violations
+                if v.description != error.details()  # one that stands for all has been told
+            )
+    return KINDS.get(error.code(), CicloError)(text)
 
 
 def print_json(message: Message | dict[str, object] | list[dict[str, object]]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ciclo.cli.connection import DEFAULT_STATE, AsJson, Model, StateDir, connect, print_json
+from ciclo.cli.event_time import parse_event_time
 from ciclo.errors import CicloError
 from ciclo.training.v1 import training_service_pb2 as pb
 from ciclo.training.v1.training_service_pb2_grpc import TrainingServiceStub
@@ -20,7 +21,8 @@ def train(
     as_of: Annotated[
         str,
         typer.Option(
-            help="Cut the dataset as of this event time, RFC 3339; the watermark without it."
+            help="Cut the dataset as of this event time: a date, or a time as in RFC 3339; the "
+            "watermark without it."
         ),
     ] = "",
     recipe: Annotated[
@@ -40,7 +42,7 @@ def train(
         seed=seed,
     )
     if as_of:
-        request.as_of_time.FromJsonString(as_of if "T" in as_of else f"{as_of}T00:00:00Z")
+        request.as_of_time.CopyFrom(parse_event_time(as_of, "--as-of"))
     with connect(state).stub("trainer", TrainingServiceStub) as trainer:
         run_id = trainer.StartTraining(request, timeout=30).run_id
         run = trainer.GetRun(pb.GetRunRequest(run_id=run_id), timeout=30).run

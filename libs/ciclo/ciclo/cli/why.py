@@ -14,6 +14,8 @@ from ciclo.cli.connection import DEFAULT_STATE, AsJson, Model, StateDir, connect
 from ciclo.cli.telling import told
 from ciclo.history import Cause, RecordedEvent, causes, read_events
 from ciclo.history import cycles as by_cycle
+from ciclo.registry.v1.registry_service_pb2 import GetModelRequest
+from ciclo.registry.v1.registry_service_pb2_grpc import RegistryServiceStub
 
 PIPED_WIDTH = 1_000
 """Characters of a line where the output is no terminal: nothing is cropped."""
@@ -25,6 +27,9 @@ END = {
     "ModelPromoted": "promoted",
 }
 """What the last such event of a cycle says about its outcome."""
+
+AT_ONCE = {"LoopApplied": "applied", "LoopPaused": "paused", "LoopResumed": "resumed"}
+"""How a cycle without a decisive event ended if it began with such a command of a person."""
 
 
 def why(
@@ -91,8 +96,9 @@ def cycles(model: Model, state: StateDir = DEFAULT_STATE, as_json: AsJson = Fals
 
 
 def outcome(events: list[RecordedEvent]) -> str:
-    """Returns how a cycle ended: the word for its last decisive event."""
-    return next((END[e.name] for e in reversed(events) if e.name in END), "under way")
+    """Returns how a cycle ended: the word for its last decisive event, or for the command."""
+    begun = AT_ONCE.get(events[0].name, "under way")
+    return next((END[e.name] for e in reversed(events) if e.name in END), begun)
 
 
 def as_row(event: RecordedEvent) -> dict[str, object]:
@@ -113,9 +119,18 @@ def as_row(event: RecordedEvent) -> dict[str, object]:
 
 
 def _cycles(model: str, state: StateDir) -> dict[str, list[RecordedEvent]]:
+    """Returns the events of a model's cycles.
+
+    Raises:
+        NotFound: Nothing is recorded of the model, as the registry does not know it.
+    """
     connection = connect(state)
     events = asyncio.run(read_events(connection.addresses["kafka"], connection.env))
-    return by_cycle(event for event in events if event.envelope.subject == model)
+    found = by_cycle(event for event in events if event.envelope.subject == model)
+    if not found:
+        with connection.stub("registry", RegistryServiceStub) as registry:
+            registry.GetModel(GetModelRequest(model=model), timeout=30)
+    return found
 
 
 def _without_repeats(events: list[RecordedEvent]) -> list[RecordedEvent]:

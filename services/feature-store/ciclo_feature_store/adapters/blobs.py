@@ -3,7 +3,9 @@
 import asyncio
 import json
 import shutil
+import tempfile
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from sqlalchemy import insert
 
 from ciclo.errors import NotFound, Reject, Retry
 from ciclo_bundle import Signature
+from ciclo_bundle.digest import require_safe
 from ciclo_bundle.errors import BlobCorrupt, BlobMissing, BundleCorrupt, UnsafePath
 from ciclo_bundle.signature import decode_signature
 from ciclo_bundle.store import BlobStore
@@ -93,6 +96,34 @@ async def fetch_loop(store: BlobStore, digest: str, folder: Path) -> None:
         raise UnknownLoop(f"loop {digest!r}: {error}", field="loop_digest") from error
     except OSError as error:
         raise Retry(f"the blob store does not answer: {error}") from error
+
+
+async def put_loop(store: BlobStore, files: Mapping[str, bytes]) -> str:
+    """Stores a loop's folder and returns its digest.
+
+    Args:
+        store: Gets it.
+        files: By their path in the folder.
+
+    Raises:
+        Reject: A path leaves the folder.
+        Retry: The blob store does not answer.
+    """
+    try:
+        return await asyncio.to_thread(_put, store, files)
+    except UnsafePath as error:
+        raise Reject(f"a loop's folder: {error}", field="files") from error
+    except OSError as error:
+        raise Retry(f"the blob store does not answer: {error}") from error
+
+
+def _put(store: BlobStore, files: Mapping[str, bytes]) -> str:
+    with tempfile.TemporaryDirectory(prefix="ciclo-loop-") as folder:
+        for name, content in files.items():
+            path = Path(folder) / require_safe(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return store.put_folder(Path(folder))
 
 
 class SnapshotStore:

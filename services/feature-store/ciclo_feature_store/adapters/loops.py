@@ -1,7 +1,7 @@
 """The loops in force: follows their state, fetches their folders, has features.py read."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from ciclo.errors import NotFound, Reject, Retry
 from ciclo.loop import read_loop
 from ciclo_bundle.store import BlobStore
-from ciclo_feature_store.adapters.blobs import fetch_loop
+from ciclo_feature_store.adapters.blobs import fetch_loop, put_loop
 from ciclo_feature_store.adapters.offline_process import OfflineProcess, OfflineTimeLimit
 from ciclo_feature_store.domain.definitions import (
     AppliedLoop,
@@ -146,6 +146,10 @@ class LoopCatalog:
                 f"loop {digest} is of model {found.loop.model}, not {model}", field="loop_digest"
             )
         return found
+
+    async def check(self, files: Mapping[str, bytes]) -> AppliedLoop:
+        """See `ports.Loops`."""
+        return await self._read(await put_loop(self._blobs, files))
 
     def view_rules(self, view: str) -> tuple[View, Collection[str]] | None:
         """Returns the definition of a view by a loop in force, and what must not be stored."""

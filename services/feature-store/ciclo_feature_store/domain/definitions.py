@@ -151,7 +151,7 @@ def apply_loop(digest: str, loop: Loop, definitions: Definitions) -> AppliedLoop
 
     Raises:
         UnknownFeatureService: features.py does not define it.
-        UnfitDefinitions: A name occurs twice or is taken, or an entity has no column.
+        UnfitDefinitions: A name occurs twice, is taken or unknown, or an entity has no column.
     """
     service = definitions.services.get(loop.features)
     if service is None:
@@ -169,7 +169,23 @@ def apply_loop(digest: str, loop: Loop, definitions: Definitions) -> AppliedLoop
                 f"{loop.model} does not declare",
                 field="input.entities",
             )
+    _require_known(loop, service)
     return AppliedLoop(digest, loop, definitions, service)
+
+
+def _require_known(loop: Loop, service: FeatureService) -> None:
+    """What loop.yaml says of inputs and views must be said of some that there are."""
+    inputs = [*loop.entities, *loop.input.request, *(f.name for f in service.features)]
+    for place, named, known in (
+        ("input.fallback", loop.input.fallback, [view.name for view in service.views]),
+        ("monitor.slices", loop.monitor.slices, inputs),
+        ("gates.by", [by for gate in loop.gates if (by := getattr(gate, "by", None))], inputs),
+    ):
+        if unknown := sorted(set(named) - set(known)):
+            raise UnfitDefinitions(
+                f"{place} of {loop.model} names {', '.join(unknown)}; there are {', '.join(known)}",
+                field=place,
+            )
 
 
 def _require_names(loop: Loop, service: FeatureService) -> None:

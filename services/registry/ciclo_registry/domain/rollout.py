@@ -229,12 +229,9 @@ def _has_earned_next(rollout: Rollout, policy: RolloutPolicy, judgement: Judgeme
         return _satisfies(judgement.verdict, policy.until)
     if rollout.stage is Stage.BAKING:
         return _lasted(rollout, policy.bake)
-    # One that was forced past its evidence has still to bring it before it answers everybody.
-    is_last = rollout.step + 1 >= len(policy.weights)
-    lacks_proof = is_last and rollout.is_forced
-    if lacks_proof and not _satisfies(judgement.verdict, Verdict.NOT_WORSE):
-        return False
-    return _lasted(rollout, policy.each)
+    # One that was forced past its evidence has still to bring it before it answers more callers.
+    is_due = not rollout.is_forced or _satisfies(judgement.verdict, Verdict.NOT_WORSE)
+    return is_due and _lasted(rollout, policy.each)
 
 
 def _interval(judgement: Judgement) -> str:

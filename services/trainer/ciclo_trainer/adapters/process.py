@@ -168,7 +168,7 @@ class TrainingProcess:
             microseconds=bundle.manifest.newest_event_time_us
         )
         metrics = _flat(result["metrics"])
-        return Trained(digest, metrics, int(result["metrics"]["holdout"]["rows"]), newest)
+        return Trained(digest, metrics, int(result["rows"]), newest)
 
     def _remove_oldest(self) -> None:
         found = (path for path in self._runs.iterdir() if path.is_dir())

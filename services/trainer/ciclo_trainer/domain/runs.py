@@ -100,7 +100,7 @@ class Trained:
     Args:
         bundle_digest: Of the bundle, in the blob store.
         metrics: On held-out rows by name; the champion's begin with `champion:`.
-        rows: Rows that it learned from or was judged on.
+        rows: Rows that the weights were trained on.
         newest_event_time: Greatest event time among them. UTC.
     """
 

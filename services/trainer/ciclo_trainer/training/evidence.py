@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from time import perf_counter_ns
+from time import thread_time_ns
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -119,9 +119,10 @@ def blocks_document(output: str, holdout: Rows, score: NDArray[np.float32]) -> d
 def latency_document(
     columns: Mapping[str, NDArray[Any]], model: GraphScorer, champion: GraphScorer | None
 ) -> dict[str, Any]:
-    """Return evidence/latency.json: microseconds a call of ONNX Runtime on one thread.
+    """Return evidence/latency.json: microseconds of processor time a call of ONNX Runtime.
 
-    Model and champion take turns, so that their ratio is meaningful on a busy machine.
+    On one thread, the caller's, so that waiting for a busy machine does not count; model and
+    champion take turns, so that they find it equally warm.
     """
     scorers = {"model": model, **({"champion": champion} if champion else {})}
     times: dict[str, dict[str, dict[str, float]]] = {name: {} for name in scorers}
@@ -142,10 +143,10 @@ def _latencies_us(
     spent = {name: np.empty(LATENCY_CALLS) for name in scorers}
     for call in range(-LATENCY_CALLS // 10, LATENCY_CALLS):
         for name, scorer in scorers.items():
-            start = perf_counter_ns()
+            start = thread_time_ns()
             scorer.score(columns)
             if call >= 0:
-                spent[name][call] = (perf_counter_ns() - start) / 1000
+                spent[name][call] = (thread_time_ns() - start) / 1000
     return spent
 
 

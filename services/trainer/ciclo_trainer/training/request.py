@@ -126,6 +126,7 @@ class Result:
         bundle_digest: Digest of its manifest.
         signature_digest: Digest of what it takes and gives.
         weights_digest: Digest of weights.safetensors: the same request gives the same.
+        rows: Rows that the weights were trained on.
         metrics: What evidence/metrics.json has.
         seconds: Wall time of each step.
     """
@@ -134,6 +135,7 @@ class Result:
     bundle_digest: str
     signature_digest: str
     weights_digest: str
+    rows: int
     metrics: dict[str, object]
     seconds: dict[str, float]
 

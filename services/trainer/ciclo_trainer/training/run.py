@@ -94,7 +94,7 @@ def train(request: Request, report: Report) -> Result:
     with steps.timed("seal"):
         manifest = _manifest(request, trained.seed, dataset_digest, rows, split, judged)
         sealed = write_bundle(draft, bundle, manifest)
-    return _result(sealed, metrics, steps.seconds)
+    return _result(sealed, len(split.train), metrics, steps.seconds)
 
 
 class Steps:
@@ -126,13 +126,16 @@ def _empty_draft(out: Path) -> Path:
     return draft
 
 
-def _result(bundle: Bundle, metrics: dict[str, Any], seconds: dict[str, float]) -> Result:
+def _result(
+    bundle: Bundle, rows: int, metrics: dict[str, Any], seconds: dict[str, float]
+) -> Result:
     digests = {file.path: file.sha256 for file in bundle.manifest.files}
     return Result(
         bundle.path,
         bundle.digest,
         bundle.signature.digest,
         digests["weights.safetensors"],
+        rows,
         metrics,
         seconds,
     )
