@@ -138,7 +138,7 @@ def draw_judgements(axes: Axes, figures: Mapping[str, Any]) -> int:
     """Gain with its confidence sequence by rollout and stage, against zero."""
     series: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in listed(figures, "judgements"):
-        if instant(row["event_time"]):
+        if instant(row["event_time"]) and row["days"]:
             series.setdefault((row["rollout_id"], row["stage"]), []).append(row)
     axes.axhline(0, color=INK, lw=0.9)
     labels = []
@@ -146,7 +146,8 @@ def draw_judgements(axes: Axes, figures: Mapping[str, Any]) -> int:
     for (_, stage), rows in series.items():
         times = _numbers(row["event_time"] for row in rows)
         gain, low, high = (
-            [finite(row[name]) for row in rows] for name in ("mean_gain", "gain_low", "gain_high")
+            [finite(row[name]) for row in rows]
+            for name in ("limited_gain", "gain_low", "gain_high")
         )
         colour = colour_of(rows[0]["version"])
         axes.fill_between(times, low, high, color=colour, alpha=0.25, lw=0)

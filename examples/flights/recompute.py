@@ -38,6 +38,8 @@ CLOSE: Final = 1e-6
 ANSWER_CLOSE: Final = 1e-5
 ONE_IN: Final = 100
 
+GAINS: Final = ("mean_gain", "limited_gain", "gain_low", "gain_high")
+
 ENDED: Final = ("completed", "rolled_back")
 ENDS: Final = ("RolloutCompleted", "RolloutRolledBack")
 
@@ -227,7 +229,7 @@ def _decisions(said: dict[str, Any], topics: Topics) -> Iterator[Figure]:
         newest = list(judged.values())[-1] if judged else RolloutJudged()
         verdict = Verdict.Name(newest.verdict).removeprefix("VERDICT_").lower() if judged else ""
         found = {"days": newest.blocks, "rows": newest.rows, "verdict": verdict}
-        found |= {n: getattr(newest, n) for n in ("mean_gain", "gain_low", "gain_high")}
+        found |= {n: getattr(newest, n) for n in GAINS}
         for part, value in found.items():
             yield Figure(f"rollout {name}: {part}", rollout[part], value)
     events = {(e["topic"], e["offset"]): (e["id"], e["type"], e["cause"]) for e in said["events"]}

@@ -82,14 +82,15 @@ def _version(version: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _rollout(rollout: Mapping[str, Any]) -> tuple[str, ...]:
-    gain, low, high = (
-        figure(rollout[name], "+.4f") for name in ("mean_gain", "gain_low", "gain_high")
+    gain, limited, low, high = (
+        figure(rollout[name], "+.4f")
+        for name in ("mean_gain", "limited_gain", "gain_low", "gain_high")
     )
     return (
         f"version {rollout['version']}",
         _word(rollout["stage"]),
         _word(rollout["verdict"]),
-        f"{gain} [{low}, {high}]",
+        f"{gain} a row, by day {limited} [{low}, {high}]",
         f"{rollout['days']} days, {rollout['rows']} rows",
         f"{rollout['exposed_rows']} rows exposed",
         _word(rollout["end_reason"]),

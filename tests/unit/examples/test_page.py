@@ -14,7 +14,7 @@ END = datetime(2013, 8, 9, 8, tzinfo=UTC)
 NUMBERS = {
     "loss_by_day": ["loss"],
     "evidence": ["performance", "threshold"],
-    "judgements": ["mean_gain", "gain_low", "gain_high"],
+    "judgements": ["limited_gain", "gain_low", "gain_high"],
     "drift_by_feature": ["share", "size"],
 }
 BOOTSTRAP, EPISODE, MANUAL = "c-bootstrap", "c-episode", "c-manual"
@@ -81,7 +81,8 @@ def judgements():
             seen = gain * (1 + 0.3 * math.sin(n))
             rows.append(
                 {"event_time": (first + timedelta(n)).isoformat(), "rollout_id": rollout,
-                 "stage": stage, "version": version, "days": n, "mean_gain": seen,
+                 "stage": stage, "version": version, "days": n,
+                 "mean_gain": 1.2 * seen, "limited_gain": seen,
                  "gain_low": seen - half if n > 1 else -math.inf, "gain_high": seen + half,
                  "verdict": verdict if n == count else "undecided"}
             )  # fmt: skip
@@ -156,6 +157,7 @@ def a_version(number, status, until, loss):
 def a_rollout(name, version, stage, gain, verdict, end, exposed):
     return {
         "rollout_id": name, "version": version, "days": 6, "rows": 5421, "mean_gain": gain,
+        "limited_gain": gain,
         "gain_low": gain - 0.03, "gain_high": gain + 0.03, "verdict": verdict, "end_reason": end,
         "stage": stage, "exposed_rows": exposed,
     }  # fmt: skip

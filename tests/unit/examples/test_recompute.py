@@ -84,7 +84,7 @@ def topics(tables, digest):
     found.requests.update({"1": 20, "2": 20})
     found.labels.update(row[0] for row in tables.sql("select row_key from labels").fetchall())
     judged = RolloutJudged(rollout_id="r", verdict=VERDICT_WORSE, blocks=7, rows=60, mean_gain=-0.2)
-    judged.gain_low, judged.gain_high = -0.3, -0.1
+    judged.limited_gain, judged.gain_low, judged.gain_high = -0.19, -0.3, -0.1
     found.judged["j"] = judged
     found.events["registry", 3] = ("b", "RolloutRolledBack", "j")
     return found
@@ -114,7 +114,8 @@ def said(digest):
         ],
         "rollouts": [
             {"rollout_id": "r", "version": 2, "stage": "rolled_back", "days": 7, "rows": 60,
-             "verdict": "worse", "mean_gain": -0.2, "gain_low": -0.3, "gain_high": -0.1}
+             "verdict": "worse", "mean_gain": -0.2, "limited_gain": -0.19,
+             "gain_low": -0.3, "gain_high": -0.1}
         ],
         "events": [
             {"id": "b", "type": "RolloutRolledBack", "cause": "j", "topic": "registry",

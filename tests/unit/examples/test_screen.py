@@ -67,8 +67,8 @@ FIGURES = {
     ],
     "rollouts": [
         {"rollout_id": "r4", "version": 3, "stage": "rolled_back", "days": 6, "rows": 5421,
-         "mean_gain": -0.38, "gain_low": None, "gain_high": -0.35, "verdict": "WORSE",
-         "end_reason": "WORSE", "exposed_rows": 881},
+         "mean_gain": -0.44, "limited_gain": -0.38, "gain_low": None, "gain_high": -0.35,
+         "verdict": "WORSE", "end_reason": "WORSE", "exposed_rows": 881},
     ],
     "rows_answered": 86_897,
     "failed": 0,
@@ -182,7 +182,8 @@ def test_the_summary_tells_checks_versions_rollouts_and_where_the_page_lies(plai
     lines = said(plain)
     assert "  PASS  no request failed  0 of [bold]86897[/bold]" in lines
     assert "  version 2  champion  2013-06-19  log_loss 0.553" in lines
-    assert any("version 3  rolled back  worse  -0.3800 [none, -0.3500]" in line for line in lines)
+    wanted = "version 3  rolled back  worse  -0.4400 a row, by day -0.3800 [none, -0.3500]"
+    assert any(wanted in line for line in lines)
     assert any(line.startswith("86,897 rows answered; 0 failed") for line in lines)
     assert f"The page of this run: {tmp_path / 'demo.html'}" in lines
     assert lines[-1] == "PASS: 1 of 1 checks"
