@@ -6,8 +6,9 @@ from uuid import uuid4
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
-from ciclo.errors import CicloError, Fatal
+from ciclo.errors import CicloError, Fatal, Reject
 from ciclo_runtime import grpc_errors
 from ciclo_runtime.clock import Clock
 from ciclo_runtime.metrics import ServiceMetrics
@@ -61,13 +62,15 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
                 else grpc.unary_unary_rpc_method_handler
             )
             behavior = self._single(method, handler.stream_unary or handler.unary_unary)
-        wrapped: Handler = make(behavior, handler.request_deserializer, handler.response_serializer)
+        parse = _or_refusal(handler.request_deserializer)
+        wrapped: Handler = make(behavior, parse, handler.response_serializer)
         return wrapped
 
     def _single(self, method: str, inner: Any) -> Any:
         async def answer(request: Any, context: "Context") -> Any:
             started = self._clock.monotonic()
             try:
+                _require_readable(request)
                 response = await inner(request, context)
             except Exception as error:  # noqa: BLE001 -- becomes a status, below
                 await self._fail(method, started, error, context)
@@ -81,6 +84,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
         async def answers(request: Any, context: "Context") -> AsyncIterator[Any]:
             started = self._clock.monotonic()
             try:
+                _require_readable(request)
                 async for response in inner(request, context):
                     yield response
             except Exception as error:  # noqa: BLE001 -- becomes a status, below
@@ -117,3 +121,20 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
 
 _NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+def _or_refusal(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    """Returns a parser that hands out what is wrong: gRPC answers UNKNOWN where one raises."""
+
+    def read(content: bytes) -> Any:
+        try:
+            return parse(content) if parse else content
+        except DecodeError as error:
+            return Reject(f"the request is not the message of this call: {error}", field="request")
+
+    return read
+
+
+def _require_readable(request: Any) -> None:
+    if isinstance(request, Reject):
+        raise request

@@ -174,9 +174,9 @@ async def test_calls_fail_only_while_a_killed_triton_is_down_and_each_is_recorde
 
     async def each_once() -> None:
         found = await recorded(world)
-        assert {name: len(found.get(name, ())) for name in load.ended} == dict.fromkeys(
-            load.ended, 1
-        )
+        # Few names rather than two dicts of thousands, of which a difference is shown for minutes.
+        otherwise = [name for name in load.ended if len(found.get(name, ())) != 1]
+        assert otherwise[:5] == []
 
     await eventually(each_once, SOON)
     found = await recorded(world)
@@ -185,7 +185,7 @@ async def test_calls_fail_only_while_a_killed_triton_is_down_and_each_is_recorde
         for name, (_, error) in load.ended.items()
         if (error is None) != (found[name][0] == 0)
     }
-    assert wrongly_recorded == {}
+    assert list(wrongly_recorded.items())[:5] == []
     failed_at = load.failed().values()
     first, last = min(failed_at) - killed_at, max(failed_at) - killed_at
     ready = await back - killed_at

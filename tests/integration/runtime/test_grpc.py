@@ -105,6 +105,19 @@ async def test_an_error_raised_there_is_raised_here(
     assert (caught.value.reason, caught.value.field) == (reason, field)
 
 
+@pytest.mark.parametrize("garbage", [b"\xff\xff", b"\x0a\x05ab"])
+async def test_a_request_that_is_no_message_is_an_invalid_argument(
+    scene: Scene, garbage: bytes
+) -> None:
+    async with grpc.aio.insecure_channel(scene.address) as channel:
+        call = channel.unary_unary(f"/{NAME}/GetRun")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(garbage)
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "not the message of this call" in (caught.value.details() or "")
+
+
 async def test_a_bug_stays_inside_and_is_counted(stub: Any, scene: Scene) -> None:
     with pytest.raises(Retry) as caught:
         await stub.GetRun(GetRunRequest(run_id="bug"))

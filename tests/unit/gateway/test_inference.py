@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
 from ciclo_gateway.domain.spool import Call, Oversize
-from ciclo_gateway.domain.tensors import Field, Signature
+from ciclo_gateway.domain.tensors import Field, Signature, Tensor
 from ciclo_gateway.wire import inference
 
 SIGNATURE = Signature(
@@ -60,6 +60,20 @@ def test_typed_contents_become_the_same_tensors_as_raw_ones() -> None:
 def test_a_failed_call_keeps_its_question() -> None:
     answer = inference.to_answer(replace(CALL, status=3, response=None), SIGNATURE)
     assert (answer.rows, answer.outputs, answer.omission) == (2, (), "")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        inference.pack("x", np.array([1, 2])),
+        inference.pack("y", np.array([1.5, 2.5], np.float32)),
+        replace(X, type=replace(X.type, row_shape=(1, 1))),
+    ],
+)
+def test_a_refused_call_that_does_not_fit_is_recorded_without_its_rows(wrong: Tensor) -> None:
+    request = framed(inference.infer_request("m", None, [wrong, ORIGIN], "mine"))
+    answer = inference.to_answer(replace(CALL, status=3, request=request, response=None), SIGNATURE)
+    assert (answer.rows, answer.client_id, answer.omission) == (0, "mine", "REQUEST_UNFIT")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
 from ciclo.common.v1.tensor_pb2 import PackedTensor
 from ciclo.tensors import FIXED, pack_elements, pack_tensor, split_tensor, unpack_tensor
+from ciclo_bundle.signature import TRITON_DATATYPES
 from ciclo_gateway.domain.packing import MAX_ANSWER_BYTES, Answer
 from ciclo_gateway.domain.spool import Call, Oversize, Payload
 from ciclo_gateway.domain.tensors import (
@@ -26,6 +27,7 @@ REQUEST_TOO_LARGE: Final = "REQUEST_TOO_LARGE"
 RESPONSE_TOO_LARGE: Final = "RESPONSE_TOO_LARGE"
 REQUEST_UNREADABLE: Final = "REQUEST_UNREADABLE"
 RESPONSE_UNREADABLE: Final = "RESPONSE_UNREADABLE"
+REQUEST_UNFIT: Final = "REQUEST_UNFIT"
 PAYLOAD_MISSING: Final = "PAYLOAD_MISSING"
 """Why a call has no rows; see `PredictionsServed.omissions`."""
 
@@ -47,6 +49,9 @@ def to_answer(call: Call, signature: Signature | None) -> Answer:
         client_id, inputs = _captured_request(call.request, signature)
         if call.status == 0:
             outputs = _captured_response(call.response, signature, inputs[0].rows)
+        elif signature and not _fits(inputs, signature):
+            # What the model refused is no row of its history; that it was asked is.
+            raise _Omitted(REQUEST_UNFIT)
     except _Omitted as why:
         inputs, outputs, omission = (), (), why.omission
     return Answer(
@@ -168,6 +173,11 @@ def _captured_request(
         raise _Omitted(REQUEST_TOO_LARGE)
     names = [field.name for field in signature.inputs] if signature else []
     return request.id, in_order(tensors, names)
+
+
+def _fits(tensors: Iterable[Tensor], signature: Signature) -> bool:
+    declared = {TensorType(f.name, TRITON_DATATYPES[f.datatype]) for f in signature.inputs}
+    return all(tensor.type in declared for tensor in tensors)
 
 
 def _captured_response(
