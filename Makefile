@@ -62,10 +62,14 @@ test-chaos: setup ## Kill every part at named moments: the loop still closes
 test-long: setup ## Play the demo's controls: nothing is retrained or promoted that should not be
 	set -e; for control in permuted no-labels equal; do $(BIN)/ciclo demo --control $$control; done
 
+bench: setup ## Measure one thing beside its target: make bench NAME=monitor
+	@test -f "tests/benchmarks/$(NAME).py" || { echo "NAME is one of: $(basename $(notdir $(wildcard tests/benchmarks/[a-z]*.py)))"; exit 2; }
+	$(BIN)/python -m tests.benchmarks.$(NAME) $(ARGS)
+
 study: build/stamps/protos ## Show offline what the flights of 2013 hold
 	$(BIN)/python examples/flights/study.py --out build/study
 
 clean: ## Remove what tests and the demo leave; keep what `make setup` installed
 	rm -rf build/study build/demo* build/flights .ciclo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
-.PHONY: help setup protos lock lint test demo test-chaos test-long study clean
+.PHONY: help setup protos lock lint test demo test-chaos test-long bench study clean
