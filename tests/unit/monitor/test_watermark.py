@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ciclo_monitor.domain.watermark import AGREEING, Watermark
+from ciclo_monitor.domain.watermark import AGREEING, OUTWEIGHED, Watermark
 
 REACH = 100
 FAR = 10**6
@@ -45,9 +45,14 @@ def test_records_far_ahead_are_believed_once_enough_follow_each_other() -> None:
     assert mark.now_us == FAR + AGREEING
 
 
-def test_wrong_clocks_between_right_ones_never_add_up() -> None:
-    mark = after([*SETTLED, *([FAR] * (AGREEING - 1) + [20]) * 5])
+def test_wrong_clocks_among_many_right_ones_never_add_up() -> None:
+    mark = after([*SETTLED, *([FAR] + [20] * OUTWEIGHED) * 50])
     assert mark.now_us == 20
+
+
+def test_a_world_that_moved_on_is_followed_though_most_still_ask_of_the_past() -> None:
+    mark = after([*SETTLED, *([FAR] + [20] * 4) * 3 * AGREEING])
+    assert mark.now_us == FAR
 
 
 def test_after_a_pause_a_wrong_clock_before_it_is_not_what_is_believed() -> None:

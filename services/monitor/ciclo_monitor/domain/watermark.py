@@ -16,8 +16,12 @@ REACH_US = 7 * 86_400_000_000
 traffic may pause for so long, and what comes late anyway is of no use."""
 
 AGREEING = 10
-"""Records in a row that must lie ahead before time is believed to have moved there, and times that
-must agree before the first that was ever heard of is believed for good."""
+"""Records that must lie ahead before time is believed to have moved there, and times that must
+agree before the first that was ever heard of is believed for good."""
+
+OUTWEIGHED = 10
+"""Records that are not ahead which outweigh one that is: a wrong clock is rarer than one call in
+ten, and a world that moved on is not held back by those who still ask of the past."""
 
 
 @dataclass(slots=True)
@@ -28,7 +32,7 @@ class Watermark:
         reach_us: How far ahead of it a record is believed at once.
         now_us: Greatest event time that is believed.
         agreed: Times that agreed with it, up to `AGREEING`: before, another may replace it.
-        ahead: Records in a row that lay further ahead than that.
+        ahead: Records that lay further ahead than that, times `OUTWEIGHED`, less the others.
         ahead_us: Smallest event time among them.
 
     Example:
@@ -59,12 +63,12 @@ class Watermark:
         near = self._follow(times_us)
         if not near.any():
             self.ahead_us = min(self.ahead_us, oldest) if self.ahead else oldest
-            self.ahead += 1
-            if self.ahead < AGREEING:
+            self.ahead += OUTWEIGHED
+            if self.ahead < AGREEING * OUTWEIGHED:
                 return near
-            self.now_us = self.ahead_us
+            self.now_us, self.ahead = self.ahead_us, 0
             near = self._follow(times_us)
-        self.ahead = 0
+        self.ahead = max(self.ahead - 1, 0)
         if self.agreed < AGREEING:
             self.agreed = min(self.agreed + len(np.unique(times_us[near])), AGREEING)
         return near
