@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from ciclo.errors import Conflict, NotFound, Reject
+from ciclo.errors import Conflict, Fatal, NotFound, Reject
 from ciclo.loop import Loop
 from ciclo_drift import DriftInputError
 from ciclo_monitor.domain.backtest import Replayed, replay
@@ -15,7 +15,7 @@ from ciclo_monitor.domain.batches import Answers, Labels
 from ciclo_monitor.domain.findings import Finding
 from ciclo_monitor.domain.model import ModelMonitor
 from ciclo_monitor.domain.snapshots import freeze, thaw
-from ciclo_monitor.domain.watch import policy_of
+from ciclo_monitor.domain.watch import WatchPolicy, policy_of
 from ciclo_monitor.metrics import MonitorMetrics
 from ciclo_monitor.ports import Definitions, Journal, Registered, Registry, Statement
 from ciclo_runtime.clock import Clock
@@ -79,7 +79,7 @@ class Monitor:
         saved = await self._journal.load()
         for model, (loop_digest, content) in saved.models.items():
             loop = await self._definitions.loop(loop_digest)
-            monitor = thaw(model, policy_of(loop, self._most_rows), content)
+            monitor = _thawed(model, policy_of(loop, self._most_rows), content)
             self._watched[model] = Watched(monitor, loop, loop_digest)
         self._offsets = dict(saved.offsets)
 
@@ -132,8 +132,8 @@ class Monitor:
 
     async def take_labels(self, topic: str, offset: int, model: str, labels: Labels) -> None:
         """Takes in labels."""
-        self._metrics.rows.labels(model, "label").inc(len(labels.keys))
         await self._take(topic, offset, model, lambda monitor: monitor.fold_labels(labels))
+        self._metrics.rows.labels(model, "label").inc(len(labels.keys))
 
     async def take_lost(self, topic: str, offset: int, model: str, count: int) -> None:
         """Takes in that answers will never be captured; of no known model: it may be any's."""
@@ -303,6 +303,17 @@ class Monitor:
         self._metrics.rows_kept.labels(model).set(len(monitor.rows.kept))
         self._metrics.captured.labels(model).set(monitor.captured)
         self._metrics.episode_open.labels(model).set(monitor.episode is not None)
+
+
+def _thawed(model: str, policy: WatchPolicy, content: bytes) -> ModelMonitor:
+    try:
+        return thaw(model, policy, content)
+    except (DriftInputError, KeyError, TypeError, ValueError) as error:
+        raise Fatal(
+            f"the stored state of {model} is of another version of the monitor ({error!r}): begin "
+            "with an empty state folder, or go back to the version that wrote it",
+            reason="STATE_OF_ANOTHER_VERSION",
+        ) from error
 
 
 def _is_followed(watched: Watched, registered: Registered) -> bool:

@@ -6,7 +6,8 @@ import pytest
 from tests.unit.monitor import worlds as w
 
 from ciclo.errors import Retry
-from ciclo_monitor.domain.findings import Degraded
+from ciclo_monitor.domain.batches import key_of
+from ciclo_monitor.domain.findings import Degraded, Stage
 from ciclo_monitor.domain.model import ModelMonitor
 from ciclo_monitor.handlers import Monitor, Watched
 from ciclo_monitor.metrics import MonitorMetrics
@@ -129,3 +130,28 @@ def test_another_limit_is_in_force_for_the_rows_that_are_kept() -> None:
     monitor.begin_performance()
     after = w.world(41, degraded_from=12)[40:]
     assert [type(f) for f in w.play(monitor, after)] == [Degraded]
+
+
+def test_a_call_with_a_wrong_clock_that_is_asked_again_makes_no_other_answer_late() -> None:
+    monitor = w.monitor()
+    monitor.set_rollout(w.ROLLOUT)
+    number = key_of(w.ROLLOUT.rollout_id)
+    for day in DAYS[:12]:
+        monitor.fold_answers(w.answers(day))
+        call, _ = stray(day)
+        if day is DAYS[3]:
+            monitor.fold_answers(call)
+            monitor.fold_answers(replace(call, version=2, rollout=number, columns={}))
+        monitor.fold_answers(w.answers(day, version=2, rollout=number, scores=day["truth"]))
+        monitor.fold_labels(w.labels(day))
+    assert monitor.judgement.comparison.blocks == 11
+
+
+def test_the_limit_of_exposure_is_told_whatever_was_captured() -> None:
+    monitor = w.monitor()
+    monitor.set_rollout(replace(w.ROLLOUT, stage=Stage.CANARY))
+    w.play(monitor, DAYS[:2])
+    monitor.fold_lost(100)
+    assert monitor.not_judging
+    told = monitor.fold_answers(w.answers(DAYS[2], version=2, is_challenger=True))
+    assert [f.exposed_rows for f in told] == [w.ROWS_A_DAY]

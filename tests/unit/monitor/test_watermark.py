@@ -51,8 +51,22 @@ def test_wrong_clocks_among_many_right_ones_never_add_up() -> None:
 
 
 def test_a_world_that_moved_on_is_followed_though_most_still_ask_of_the_past() -> None:
-    mark = after([*SETTLED, *([FAR] + [20] * 4) * 3 * AGREEING])
+    mark = after([*SETTLED, *([FAR] + [20] * 2) * 3 * AGREEING])
     assert mark.now_us == FAR
+
+
+def test_a_world_that_moved_on_is_followed_though_each_record_also_asks_of_the_past() -> None:
+    mark = after(SETTLED)
+    for _ in range(10 * AGREEING):
+        mark.take(np.array([FAR, 20, 20, 20]))
+    assert mark.now_us == FAR
+
+
+def test_a_wrong_clock_in_every_record_does_not_add_up_while_it_is_rare() -> None:
+    mark = after(SETTLED)
+    for _ in range(100 * AGREEING):
+        mark.take(np.array([FAR] + [20] * (OUTWEIGHED + 1)))
+    assert mark.now_us == 20
 
 
 def test_after_a_pause_a_wrong_clock_before_it_is_not_what_is_believed() -> None:
@@ -64,6 +78,17 @@ def test_after_a_pause_a_wrong_clock_before_it_is_not_what_is_believed() -> None
 def test_a_wrong_clock_that_was_heard_first_is_replaced(wrong: int) -> None:
     mark = after([wrong, *range(1_000, 1_000 + AGREEING)])
     assert mark.now_us == 1_000 + AGREEING - 1
+
+
+def test_right_and_wrong_clocks_in_turn_from_the_start_settle_on_the_right_one() -> None:
+    mark = after([time for n in range(AGREEING) for time in (FAR, 1_000 + n)])
+    assert mark.settled_us == 1_000 + AGREEING - 1
+
+
+def test_a_record_that_mixes_a_wrong_clock_with_right_ones_settles_nothing_wrong() -> None:
+    mark = after([FAR])
+    mark.take(np.array([FAR, *range(1, AGREEING + 1)]))
+    assert mark.settled_us != FAR
 
 
 @given(st.lists(st.integers(0, 3 * REACH), min_size=1, max_size=60))

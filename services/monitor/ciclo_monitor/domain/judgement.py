@@ -64,14 +64,6 @@ class Judgement:
             return replace(found, verdict=Verdict.NOT_WORSE)
         return found
 
-    def is_late(self, block: int) -> bool:
-        """Says whether a block's answers were complete before now."""
-        return self._calendar.end_us(block) <= self.asked_until_us
-
-    def asked(self, event_time_us: NDArray[np.int64]) -> None:
-        """Notes how far the rows were asked again."""
-        self.asked_until_us = max(self.asked_until_us, int(event_time_us.max()))
-
     def fold(self, rows: NDArray[np.void], watermark_us: int) -> list[tuple[int, Comparison]]:
         """Compares the blocks that have closed; returns each with what is known after it.
 

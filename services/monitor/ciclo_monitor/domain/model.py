@@ -27,7 +27,7 @@ class ModelMonitor:
     """Everything that is known of one model.
 
     Deterministic: the same records in each topic's order give the same findings with the same ids,
-    however the two topics interleave and however they are cut into batches.
+    however the two topics interleave and however they are polled.
 
     Args:
         model: The model's name.
@@ -50,8 +50,8 @@ class ModelMonitor:
 
     @property
     def watermark_us(self) -> int:
-        """Event time of the model; `UNKNOWN_US` before the first request."""
-        return self.rows.watermark_us
+        """Event time of the model; `UNKNOWN_US` before enough requests agree on it."""
+        return self.rows.clock.settled_us
 
     @property
     def last_closed_block(self) -> int:
@@ -90,9 +90,10 @@ class ModelMonitor:
         """
         if answers.rollout:
             return self._fold_asked_again(answers)
-        self.tally.lost += answers.omitted
+        requests, omitted = answers.requests, answers.omitted
         answers = answers.only(self.rows.is_new(answers.keys))  # a batch may be told twice
         if not len(answers.keys):
+            self.tally.lost += 0 if requests else omitted
             return []
         day_before = self._block_now()
         clock = replace(self.rows.clock)
@@ -100,7 +101,8 @@ class ModelMonitor:
         self._feed_drift(believed)  # first: it refuses a batch before anything has changed
         self.rows.add(believed, clock)
         self.rows.counts.ahead += len(answers.keys) - len(believed.keys)
-        self.tally.answered += answers.requests
+        self.tally.answered += requests
+        self.tally.lost += omitted
         findings: list[Finding] = []
         if answers.is_challenger:
             findings += self._expose(answers.version, len(answers.keys))
@@ -162,6 +164,9 @@ class ModelMonitor:
     # -- what is found ----------------------------------------------------------------------------
 
     def _fold_asked_again(self, answers: Answers) -> list[Finding]:
+        answers = answers.only(self.rows.clock.is_near(answers.event_time_us))
+        if not len(answers.keys):
+            return []
         judging = self.rollout and key_of(self.rollout.rollout_id) == answers.rollout
         asked = self.tally.asked_us.get(answers.rollout, UNKNOWN_US)
         calendar = self.policy.calendar
@@ -246,14 +251,16 @@ class ModelMonitor:
         self.tally.exposed[version] = self.tally.exposed.get(version, 0) + rows
         limit = self.policy.exposure_at_most
         if before < limit <= self.exposed_rows(version):
-            return self._judge_again("exposed")
+            return self._judge_again("exposed", is_due=True)  # a limit holds whatever was captured
         return []
 
-    def _judge_again(self, why: str, comparison: Comparison | None = None) -> list[Finding]:
+    def _judge_again(
+        self, why: str, comparison: Comparison | None = None, *, is_due: bool = False
+    ) -> list[Finding]:
         # Told for every block and every day, also where nothing but the watermark has moved: the
         # registry's clock of a stage goes on by judgements alone. And what is told, ids included,
         # may not depend on what was told last, or a killed monitor would tell other things.
-        if not (self.judgement and self.rollout) or self.not_judging:
+        if not (self.judgement and self.rollout) or (self.not_judging and not is_due):
             return []
         rollout = self.rollout
         self.judged = Judged(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ciclo_monitor.domain.batches import Answers, Labels
+from ciclo_monitor.domain.batches import UNKNOWN_US, Answers, Labels
 from ciclo_monitor.domain.calendar import Calendar
 from ciclo_monitor.domain.watermark import REACH_US, Watermark
 
@@ -82,8 +82,8 @@ class RowStore:
 
     @property
     def known_us(self) -> int:
-        """Event time up to which both are known for good; `UNKNOWN_US` before."""
-        return min(self.clock.settled_us, self._label_clock.settled_us)
+        """Event time up to which both are known; `UNKNOWN_US` before."""
+        return min(self.clock.settled_us, self.label_watermark_us)
 
     @property
     def kept(self) -> NDArray[np.void]:
@@ -128,8 +128,10 @@ class RowStore:
         """Takes in labels; those of unknown rows wait for them."""
         if not len(labels.keys):
             return
-        before = self._label_clock.settled_us
+        before = self.label_watermark_us
         believed = self._label_clock.take(labels.event_time_us)
+        if before > self.label_watermark_us:  # it was the wrong clock's
+            before = UNKNOWN_US
         self.counts.ahead += int((~believed).sum())
         columns = (labels.keys, labels.values, labels.event_time_us)
         for key, value, time in zip(*(c[believed].tolist() for c in columns), strict=True):
@@ -169,7 +171,9 @@ class RowStore:
         """
         cutoff = self.clock.settled_us - self._kept_us
         kept = self.kept
-        old = int(np.argmax(kept["event_time_us"] >= cutoff)) if len(kept) else 0
+        # A row far ahead was believed before the clock was settled.
+        is_kept = (kept["event_time_us"] >= cutoff) & self.clock.is_near(kept["event_time_us"])
+        old = int(np.argmax(is_kept)) if len(kept) else 0
         surplus = max(0, self._size - self._most_rows)
         self.counts.dropped += max(0, surplus - old)
         gone = max(old, surplus)
@@ -191,8 +195,8 @@ class RowStore:
         return {
             "rows": self.kept.view(np.uint8).copy(),
             "base": np.array(self._base),
-            "clock": self.clock.state(),
-            "label_clock": self._label_clock.state(),
+            **{f"clock/{name}": value for name, value in self.clock.state().items()},
+            **{f"labels/{name}": value for name, value in self._label_clock.state().items()},
             "counts": np.array([getattr(counts, name) for name in counts.__slots__]),
             "waiting_keys": np.array([w[0] for w in waiting], np.int64),
             "waiting_values": np.array([w[1] for w in waiting], np.float64),
@@ -206,8 +210,8 @@ class RowStore:
         self._rows = np.zeros(max(1024, 2 * len(rows)), ROW)
         self._rows[: self._size] = rows
         self._base = int(snapshot["base"])
-        self.clock.restore(snapshot["clock"])
-        self._label_clock.restore(snapshot["label_clock"])
+        for prefix, clock in (("clock/", self.clock), ("labels/", self._label_clock)):
+            clock.restore({n.removeprefix(prefix): a for n, a in snapshot.items()})
         self.counts = RowCounts(*snapshot["counts"].tolist())
         self._index = {}
         for number, (key, row_key) in enumerate(rows[["key", "row_key"]].tolist(), self._base):

@@ -1,9 +1,10 @@
-"""The event time that is known: it never goes back, nor far ahead on one caller's word.
+"""The event time that is known: it does not go far ahead on one caller's word.
 
 A single call with a wrong clock must not end all watching: what lies years ahead would close every
-block that is still to come.
+block that is still to come. Once it is settled it never goes back.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,9 +20,9 @@ AGREEING = 10
 """Records that must lie ahead before time is believed to have moved there, and times that must
 agree before the first that was ever heard of is believed for good."""
 
-OUTWEIGHED = 10
+OUTWEIGHED = 5
 """Records that are not ahead which outweigh one that is: a wrong clock is rarer than one call in
-ten, and a world that moved on is not held back by those who still ask of the past."""
+six, and a world that moved on is not held back by those who still ask of the past."""
 
 
 @dataclass(slots=True)
@@ -31,8 +32,8 @@ class Watermark:
     Args:
         reach_us: How far ahead of it a record is believed at once.
         now_us: Greatest event time that is believed.
-        agreed: Times that agreed with it, up to `AGREEING`: before, another may replace it.
-        ahead: Records that lay further ahead than that, times `OUTWEIGHED`, less the others.
+        agreed: Times that agreed with it, up to `AGREEING`: before, an earlier one may replace it.
+        ahead: Records, in parts, that lay further ahead, times `OUTWEIGHED`, less the others.
         ahead_us: Smallest event time among them.
 
     Example:
@@ -46,7 +47,7 @@ class Watermark:
     reach_us: int
     now_us: int = UNKNOWN_US
     agreed: int = 0
-    ahead: int = 0
+    ahead: float = 0.0
     ahead_us: int = field(default=UNKNOWN_US)
 
     @property
@@ -56,35 +57,50 @@ class Watermark:
 
     def take(self, times_us: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Takes in the event times of a record [n], n >= 1; returns which are believed [n]."""
-        oldest = int(times_us.min())
-        is_open = self.agreed < AGREEING
-        if is_open and (np.abs(times_us - self.now_us) > self.reach_us).all():
-            self.now_us, self.agreed = oldest, 0  # what was heard before may be the wrong clock
+        if self.agreed < AGREEING and (times_us < self.now_us - self.reach_us).all():
+            # What was heard before was ahead of the others, or it is the wrong clock itself.
+            self.now_us, self.agreed = int(times_us.min()), 0
+        if self.now_us == UNKNOWN_US:
+            self.now_us = int(times_us.min())
         near = self._follow(times_us)
-        if not near.any():
-            self.ahead_us = min(self.ahead_us, oldest) if self.ahead else oldest
-            self.ahead += OUTWEIGHED
-            if self.ahead < AGREEING * OUTWEIGHED:
-                return near
-            self.now_us, self.ahead = self.ahead_us, 0
+        if not near.all() and self._is_believed(times_us, near):
+            self.now_us, self.ahead = self.ahead_us, 0.0
             near = self._follow(times_us)
-        self.ahead = max(self.ahead - 1, 0)
+        elif near.all():
+            self.ahead = max(self.ahead - 1.0, 0.0)
         if self.agreed < AGREEING:
-            self.agreed = min(self.agreed + len(np.unique(times_us[near])), AGREEING)
+            agreeing = np.unique(times_us[near & (times_us >= self.now_us - self.reach_us)])
+            self.agreed = min(self.agreed + len(agreeing), AGREEING)
         return near
 
-    def state(self) -> NDArray[np.int64]:
-        """Returns all that is needed to go on. [4]."""
-        return np.array([self.now_us, self.agreed, self.ahead, self.ahead_us])
+    def _is_believed(self, times_us: NDArray[np.int64], near: NDArray[np.bool_]) -> bool:
+        """Weighs a record of which a part lies ahead."""
+        oldest = int(times_us[~near].min())
+        self.ahead_us = min(self.ahead_us, oldest) if self.ahead else oldest
+        share = 1.0 - float(near.mean())
+        self.ahead = max(self.ahead + OUTWEIGHED * share - (1.0 - share), 0.0)
+        return self.ahead >= AGREEING * OUTWEIGHED
 
-    def restore(self, state: NDArray[np.generic]) -> None:
+    def is_near(self, times_us: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Says of each time whether it lies at most `reach_us` ahead. [n]."""
+        return times_us <= self.now_us + self.reach_us
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Returns all that is needed to go on."""
+        return {
+            "times": np.array([self.now_us, self.agreed, self.ahead_us]),
+            "ahead": np.array(self.ahead),
+        }
+
+    def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Goes on from a state."""
-        self.now_us, self.agreed, self.ahead, self.ahead_us = state.tolist()
+        self.now_us, self.agreed, self.ahead_us = state["times"].tolist()
+        self.ahead = float(state["ahead"])
 
     def _follow(self, times_us: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Goes on to the newest of the times that no gap parts from it; returns which are known."""
         while True:
-            near = times_us <= self.now_us + self.reach_us
+            near = self.is_near(times_us)
             newest = int(times_us[near].max(initial=UNKNOWN_US))
             if newest <= self.now_us:
                 return near
