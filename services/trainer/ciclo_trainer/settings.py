@@ -11,8 +11,9 @@ class Settings(ServiceSettings):
     feature_store_address: str
     """`host:port` of the feature store, which cuts the datasets."""
 
-    snapshot_timeout: Duration = timedelta(seconds=120)
-    """How long a dataset may take to be cut; a run that waits longer tries again."""
+    snapshot_timeout: Duration = timedelta(minutes=16)
+    """How long a dataset may take to be cut; a run that waits longer tries again. Longer than the
+    feature-store's `OFFLINE_TIME_LIMIT`, so that a cut that takes too long says so itself."""
 
     wait_limit: Duration = timedelta(hours=1)
     """How long a run waits, in wall time, for features that lag behind its cut, for the feature
