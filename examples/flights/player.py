@@ -2,7 +2,7 @@
 
 An hour's requests are sent once its features are visible up to that hour less the knowledge lag:
 speed must manufacture no skew. Where the player has to wait for that, its clock stands still and
-`waited_s` says for how long.
+`waited_s` says for how long. Over 300 lines: what an hour holds and how it is sent share one clock.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ FOLLOW_EVERY = timedelta(seconds=5)
 
 
 def build(settings: Settings) -> Service:
-    """Returns the monitor, ready to run."""
+    """Returns the monitor, ready to run. Long: a few lines a part, in the order of their start."""
     clock, metrics = SystemClock(), MonitorMetrics()
     home = settings.state_dir / "monitor"
     at = (settings.kafka_bootstrap, settings.env)

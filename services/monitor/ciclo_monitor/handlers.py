@@ -1,4 +1,7 @@
-"""The monitor's use cases: take in a record, follow the registry, save, state what is true."""
+"""The monitor's use cases: take in a record, follow the registry, save, state what is true.
+
+Just over 300 lines: they take turns at one state.
+"""
 
 import asyncio
 from collections import deque

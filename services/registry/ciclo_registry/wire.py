@@ -1,4 +1,7 @@
-"""Protobuf ↔ domain, both ways, for events: the only module that knows their messages."""
+"""Protobuf ↔ domain, both ways, for events: the only module that knows their messages.
+
+Just over 300 lines: a function a message.
+"""
 
 import math
 from collections.abc import Iterable

@@ -31,7 +31,7 @@ CONSIDER_EVERY = timedelta(seconds=5)
 
 
 def build(settings: Settings) -> Service:
-    """Returns the trainer, ready to run."""
+    """Returns the trainer, ready to run. Long: a few lines a part, in the order of their start."""
     clock, metrics = SystemClock(), TrainerMetrics()
     home = settings.state_dir / "trainer"
     at = (settings.kafka_bootstrap, settings.env)
