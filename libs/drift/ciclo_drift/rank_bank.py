@@ -22,7 +22,7 @@ class RankBank:
     numbers for a reference of any size; 36 bets on how the ranks would look after a change
     (categories: predictions from recent rows) are summed over all possible starts. The mean
     number of rows between false alarms is the budget. After an alarm rows no longer join the
-    pool, and no second alarm comes until `reset`. Time a row: 0.4 us for each stream.
+    pool, and no second alarm comes until `reset`. Time a row: 0.07 us for each stream.
 
     Args:
         reference: The sketch, with its threshold.
