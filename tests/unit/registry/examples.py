@@ -108,7 +108,7 @@ def judgement(
     rollout_id: str = "rollout-1",
     challenger: int = 2,
     exposed: int = 0,
-    blocks: int = 1,
+    blocks: int = 0,
 ) -> Judgement:
     return Judgement(
         rollout_id=rollout_id,
@@ -117,6 +117,6 @@ def judgement(
         verdict=verdict,
         watermark=day(at),
         exposed_rows=exposed,
-        blocks=blocks,
-        rows=100 * blocks,
+        blocks=blocks or max(int(at), 1),
+        rows=100 * (blocks or max(int(at), 1)),
     )

@@ -159,6 +159,16 @@ def test_a_forced_version_is_compared_since_it_was_forced() -> None:
     assert outcome.rollout.shadow_since == since
 
 
+def test_a_canary_of_which_nothing_is_judged_does_not_go_on_and_ends() -> None:
+    canary = in_canary()
+    waiting = judged(canary, Stage.CANARY, Verdict.BETTER, at=20, blocks=1).model
+    assert waiting.rollout is not None
+    assert waiting.rollout.weight == policy().weights[0]
+    late = 1 + (policy().each + policy().shadow_at_most) / timedelta(days=1)
+    ended = judged(waiting, Stage.CANARY, Verdict.BETTER, at=late, blocks=1)
+    assert end_of(ended) is EndReason.TIMEOUT
+
+
 def test_forcing_moves_past_the_present_stage_and_says_who_and_why() -> None:
     outcome = decisions.force(in_canary(), policy(), by="ada", reason="demo", now=WALL)
     assert stage_of(outcome) is Stage.BAKING

@@ -48,6 +48,7 @@ class Rollout:
         reached: Greatest event time known.
         exposed_rows: Rows that callers got from the challenger, as last judged.
         judgement: The last that was taken into account.
+        blocks_before: Blocks that had been judged when the present stage or step began.
         is_forced: True once a person moved it without the evidence.
         end: How it was taken back.
     """
@@ -67,6 +68,7 @@ class Rollout:
     reached: datetime | None = None
     exposed_rows: int = 0
     judgement: Judgement | None = None
+    blocks_before: int = 0
     is_forced: bool = False
     end: End | None = None
 
@@ -213,6 +215,12 @@ def _reason_to_end(
             f"to a challenger that is {judgement.verdict.lower().replace('_', ' ')}"
         )
     if (
+        rollout.stage is Stage.CANARY
+        and judgement.blocks <= rollout.blocks_before
+        and _lasted(rollout, policy.each + policy.shadow_at_most)
+    ):
+        return EndReason.TIMEOUT, "no block of this canary was judged: its shadow is not asked"
+    if (
         rollout.stage is Stage.SHADOW
         and not _satisfies(judgement.verdict, policy.until)
         and _lasted(rollout, policy.shadow_at_most)
@@ -231,7 +239,7 @@ def _has_earned_next(rollout: Rollout, policy: RolloutPolicy, judgement: Judgeme
         return _lasted(rollout, policy.bake)
     # One that was forced past its evidence has still to bring it before it answers more callers.
     is_due = not rollout.is_forced or _satisfies(judgement.verdict, Verdict.NOT_WORSE)
-    return is_due and _lasted(rollout, policy.each)
+    return is_due and _lasted(rollout, policy.each) and judgement.blocks > rollout.blocks_before
 
 
 def _interval(judgement: Judgement) -> str:
@@ -260,4 +268,12 @@ def _advance(rollout: Rollout, policy: RolloutPolicy) -> Rollout:
         stage, weight = Stage.CANARY, policy.weights[step]
     else:
         stage, weight = Stage.BAKING, 1.0
-    return replace(rollout, stage=stage, step=step, weight=weight, since=rollout.reached)
+    judged = rollout.judgement.blocks if rollout.judgement else 0
+    return replace(
+        rollout,
+        stage=stage,
+        step=step,
+        weight=weight,
+        since=rollout.reached,
+        blocks_before=judged,
+    )
