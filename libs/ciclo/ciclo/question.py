@@ -35,7 +35,7 @@ class Input(Part):
     @field_validator("entities", "request")
     @classmethod
     def _are_columns(cls, declared: Iterable[str]) -> Iterable[str]:
-        if taken := [name for name in declared if not _is_column(name)]:
+        if taken := [name for name in declared if not is_column(name)]:
             raise ValueError(
                 f"{', '.join(taken)}: an input is called by an identifier that does not begin with "
                 f"an underscore and is none of {', '.join(sorted(RESERVED_INPUTS))}"
@@ -98,5 +98,6 @@ class Privacy(Part):
     never_store: tuple[str, ...] = ()
 
 
-def _is_column(name: str) -> bool:
+def is_column(name: str) -> bool:
+    """Tells whether an input can have this name: a dataset's columns have it, too."""
     return name.isidentifier() and not name.startswith("_") and name not in RESERVED_INPUTS

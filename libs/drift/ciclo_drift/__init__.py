@@ -5,6 +5,7 @@ from ciclo_drift.block_mean import BlockMeanTest, Rise
 from ciclo_drift.blocks import BlockSums, sum_by_block
 from ciclo_drift.calibration import Certificate
 from ciclo_drift.errors import DriftInputError
+from ciclo_drift.losses import expected_log_loss, log_loss
 from ciclo_drift.pairs import Comparison, PairedComparison, Verdict, compare_blocks
 from ciclo_drift.rank_bank import RankBank
 from ciclo_drift.reference import Reference
@@ -29,6 +30,8 @@ __all__ = [
     "StreamSet",
     "Verdict",
     "compare_blocks",
+    "expected_log_loss",
+    "log_loss",
     "pack",
     "sum_by_block",
     "unpack",

@@ -3,7 +3,7 @@
 import pytest
 from tests.unit.monitor import worlds as w
 
-from ciclo_monitor.domain.batches import log_loss
+from ciclo_drift import log_loss
 from ciclo_monitor.handlers import Monitor, Watched
 from ciclo_monitor.metrics import MonitorMetrics
 from ciclo_runtime.clock import ManualClock

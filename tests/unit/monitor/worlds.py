@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ciclo_drift import StreamSet
-from ciclo_monitor.domain.batches import Answers, Labels, expected_log_loss, key_of, log_loss
+from ciclo_drift import StreamSet, expected_log_loss, log_loss
+from ciclo_monitor.domain.batches import Answers, Labels, key_of
 from ciclo_monitor.domain.calendar import Calendar
 from ciclo_monitor.domain.findings import RolloutView, Stage, Version
 from ciclo_monitor.domain.model import ModelMonitor

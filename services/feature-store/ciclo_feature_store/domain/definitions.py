@@ -7,14 +7,12 @@ from typing import Literal
 
 from ciclo.errors import Conflict, NotFound
 from ciclo.loop import Loop
+from ciclo.question import RESERVED_INPUTS, is_column
 from ciclo_bundle.digest import canonical_json, sha256
 
 FeatureType = Literal["float32", "string"]
 """What a feature can be. All numbers are float32 from the door on, so that training, serving and
 audit see the same 32 bits. A missing one is NaN or the empty text."""
-
-RESERVED_INPUTS = frozenset({"label", "event_time_us", "block"})
-"""Columns of a dataset that are no inputs."""
 
 
 class UnknownFeatureService(NotFound):
@@ -197,11 +195,7 @@ def _require_names(loop: Loop, service: FeatureService) -> None:
             f"service, entities and request fields share one set of names: rename",
             field=twice[0],
         )
-    taken = sorted(
-        name
-        for name in inputs
-        if name in RESERVED_INPUTS or name.startswith("_") or not name.isidentifier()
-    )
+    taken = sorted(name for name in inputs if not is_column(name))
     if taken:
         raise UnfitDefinitions(
             f"{', '.join(taken)}: an input is called by an identifier that does not begin with an "

@@ -11,10 +11,6 @@ from numpy.typing import NDArray
 UNKNOWN_US = -(2**62)
 """An event time before all others: nothing was seen yet."""
 
-LEAST_PROBABILITY = 1e-7
-"""Probabilities are kept this far from 0 and 1: the resolution of a float32 near 1. Without it one
-certain and wrong answer would be an infinite loss."""
-
 
 def key_of(text: str) -> int:
     """Returns a 63-bit number for a row's key. Two keys of a million rows collide once in 10^7."""
@@ -98,15 +94,3 @@ class Labels:
     keys: NDArray[np.int64]
     values: NDArray[np.float64]
     event_time_us: NDArray[np.int64]
-
-
-def log_loss(scores: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the loss of each row, in nats; NaN where the label is unknown."""
-    p = np.clip(scores, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    return -(labels * np.log(p) + (1 - labels) * np.log1p(-p))
-
-
-def expected_log_loss(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the loss that a calibrated model expects of each row: its entropy, in nats."""
-    p = np.clip(scores, LEAST_PROBABILITY, 1 - LEAST_PROBABILITY)
-    return -(p * np.log(p) + (1 - p) * np.log1p(-p))

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ciclo_drift import Comparison, PairedComparison, Verdict
-from ciclo_monitor.domain.batches import UNKNOWN_US, log_loss
+from ciclo_drift import Comparison, PairedComparison, Verdict, log_loss
+from ciclo_monitor.domain.batches import UNKNOWN_US
 from ciclo_monitor.domain.calendar import Calendar
 from ciclo_monitor.domain.sums import counted
 

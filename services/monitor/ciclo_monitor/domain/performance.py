@@ -5,8 +5,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ciclo_drift import BlockMeanTest, Rise
-from ciclo_monitor.domain.batches import expected_log_loss, log_loss
+from ciclo_drift import BlockMeanTest, Rise, expected_log_loss, log_loss
 from ciclo_monitor.domain.calendar import Calendar
 from ciclo_monitor.domain.sums import counted
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ciclo_monitor.domain.batches import expected_log_loss, log_loss
+from ciclo_drift import expected_log_loss, log_loss
 from ciclo_monitor.domain.calendar import Calendar
 
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from ciclo_drift import expected_log_loss, log_loss
 from ciclo_trainer.training.quality import (
     CONFIDENCE,
     bin_of,
     compare,
-    row_entropy,
-    row_loss,
 )
 
 if TYPE_CHECKING:
@@ -98,8 +97,8 @@ def blocks_document(output: str, holdout: Rows, score: NDArray[np.float32]) -> d
     """
     present, first, index = np.unique(holdout.block, return_index=True, return_inverse=True)
     rows = np.bincount(index)
-    loss = np.bincount(index, row_loss(holdout.label, score))
-    entropy = np.bincount(index, row_entropy(score))
+    loss = np.bincount(index, log_loss(score, holdout.label))
+    entropy = np.bincount(index, expected_log_loss(score))
     return {
         "schema": "ciclo.blocks/v1",
         "output": output,

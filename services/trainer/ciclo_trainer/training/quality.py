@@ -11,6 +11,8 @@ from scipy.special import ndtri, stdtrit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+from ciclo_drift import log_loss
+
 CONFIDENCE: Final = 0.95
 """Coverage of the intervals."""
 
@@ -19,9 +21,6 @@ RESAMPLES: Final = 2000
 
 BINS: Final = 10
 """Bins of equal numbers of rows for the calibration error."""
-
-CLIP: Final = 1e-7
-"""Scores are held this far from 0 and 1 in the logarithm: float32 knows no larger score below 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,26 +114,10 @@ def compare(
     )
 
 
-def row_loss(label: NDArray[np.float32], score: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the log loss of each row [n], in nats."""
-    p = _clipped(score)
-    return -np.where(label > 0.5, np.log(p), np.log1p(-p))
-
-
-def row_entropy(score: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the log loss that the model itself expects of each row [n], in nats."""
-    p = _clipped(score)
-    return -(p * np.log(p) + (1 - p) * np.log1p(-p))
-
-
 def bin_of(score: NDArray[np.float32]) -> NDArray[np.int64]:
     """Return the calibration bin of each row [n], 0 … BINS - 1; equal scores share one."""
     edges = np.quantile(score, np.arange(1, BINS) / BINS)
     return np.searchsorted(edges, score, side="right").astype(np.int64)
-
-
-def _clipped(score: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.clip(score.astype(np.float64), CLIP, 1 - CLIP)
 
 
 def _measures(
@@ -146,7 +129,7 @@ def _measures(
     """Return each measure [draws] for weights [draws, blocks], from sums by block."""
     blocks = weights.shape[1]
     rows = weights @ np.bincount(index, minlength=blocks)
-    loss = np.bincount(index, row_loss(label, score), blocks)
+    loss = np.bincount(index, log_loss(score, label), blocks)
     squares = np.bincount(index, (score.astype(np.float64) - label) ** 2, blocks)
     gaps = np.bincount(
         index * BINS + bin_of(score), score.astype(np.float64) - label, blocks * BINS
