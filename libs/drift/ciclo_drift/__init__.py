@@ -1,6 +1,6 @@
 """Sequential drift detection that keeps its false-alarm budget: NumPy in, numbers out."""
 
-from ciclo_drift.alarms import Alarm, Culprit
+from ciclo_drift.alarms import Alarm, Culprit, Kind
 from ciclo_drift.block_mean import BlockMeanTest, Rise
 from ciclo_drift.blocks import BlockSums, sum_by_block
 from ciclo_drift.calibration import Certificate
@@ -22,6 +22,7 @@ __all__ = [
     "Comparison",
     "Culprit",
     "DriftInputError",
+    "Kind",
     "PairedComparison",
     "RankBank",
     "Reference",

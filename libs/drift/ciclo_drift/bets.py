@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import ndtr
 
-from ciclo_drift.layout import GUESSES
+from ciclo_drift.engine.layout import GUESSES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,20 +96,22 @@ def log_ratios() -> NDArray[np.float64]:
     return np.asarray(np.log(likelihood_ratios()))
 
 
-def scores_of(
-    codes: NDArray[np.int16], counts: NDArray[np.int64], seed: int
-) -> NDArray[np.float64]:
-    """Log ratios of a reference's own rows, ties broken at random. Shape (m, BETS).
+def own_bins(
+    codes: NDArray[np.int16], phases: NDArray[np.int16], counts: NDArray[np.int64], seed: int
+) -> NDArray[np.int64]:
+    """Bins of a reference's own rows among those of their phase, ties broken at random. Shape (m,).
 
     Args:
         codes: Cells of the rows. Shape (m,).
-        counts: Rows per cell. Shape (cells,).
+        phases: Their phases. Shape (m,).
+        counts: Rows per phase and cell. Shape (S, cells).
         seed: Seed of the ties.
     """
-    below = np.cumsum(counts) - counts
+    below = np.cumsum(counts, axis=1) - counts
     draws = np.random.default_rng(seed).random(len(codes))
-    ranks = (below[codes] + draws * counts[codes]) / len(codes)
-    return log_ratios()[np.searchsorted(rank_edges(), ranks, side="right")]
+    ranks = below[phases, codes] + draws * counts[phases, codes]
+    sizes = np.maximum(counts.sum(axis=1), 1)[phases]
+    return np.asarray(np.searchsorted(rank_edges(), ranks / sizes, side="right"))
 
 
 @lru_cache(maxsize=1)

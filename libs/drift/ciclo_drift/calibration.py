@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ciclo_drift.bank import Bank
+    from ciclo_drift.rows import Rows
 
 NUMERIC_SLACK = 0.78
 """e^-.25: on independent numbers the sum overshoots its threshold, so a lower one keeps the budget.
@@ -69,19 +70,30 @@ class Certificate:
 
 
 def certify(
-    *, rows: int, kappa: float, still_grows: bool, blocks: int | None, budget_rows: float
+    *,
+    rows: int,
+    kappa: float,
+    dependent: bool,
+    still_grows: bool,
+    blocks: int | None,
+    budget_rows: float,
 ) -> Certificate:
     """Says whether a reference of `rows` rows can promise `budget_rows` between false alarms.
 
     Args:
         rows: Rows of the reference.
-        kappa: Its dependence ratio.
+        kappa: Its dependence ratio, after whitening.
+        dependent: Whether its threshold is resampled: rows depend, did so before whitening, or
+            blocks were declared.
         still_grows: Whether that still grows at the longest blocks that it holds.
         blocks: Declared time blocks in it; None where none were declared.
         budget_rows: Mean number of rows between false alarms.
 
     Example:
-        >>> certify(rows=500, kappa=9.0, still_grows=False, blocks=None, budget_rows=1e3).reason
+        >>> found = certify(
+        ...     rows=500, kappa=9.0, dependent=True, still_grows=False, blocks=None, budget_rows=1e3
+        ... )
+        >>> found.reason
         'budget not certifiable: needs about 900 rows (rows depend on each other, kappa 9.0)'
     """
     needed, cause = rows, ""
@@ -91,7 +103,7 @@ def certify(
         needed = max(needed, math.ceil(rows / blocks * LEAST_BLOCKS))
         cause = f"{blocks} blocks seen, {LEAST_BLOCKS} needed"
     reach = REACH_BLOCKS if blocks is not None else REACH_ROWS
-    if (kappa > 1.0 or blocks is not None) and budget_rows > reach * rows:
+    if dependent and budget_rows > reach * rows:
         needed, cause = max(needed, math.ceil(budget_rows / reach)), "budget beyond reference"
     if still_grows:
         needed, cause = max(needed, 4 * rows), "memory longer than the reference can measure"
@@ -120,33 +132,32 @@ def moving_blocks(rows: int, kappa: float) -> NDArray[np.int64]:
 
 def thresholds_for(
     bank: Bank,
-    codes: NDArray[np.int16],
+    rows: Rows,
     starts: NDArray[np.int64] | None,
     budgets_rows: Sequence[float],
     seed: int,
     segments: int = SEGMENTS,
 ) -> list[float]:
-    """Thresholds of streams whose reference rows are `codes`: resampled where rows depend.
+    """Thresholds of streams with these reference rows: resampled where rows depend.
 
     Args:
         bank: The streams; its state is lost.
-        codes: Cells of the reference rows, in time order. Shape (m, F).
+        rows: The reference rows, in time order. Length m.
         starts: First row of each declared block, shape (B,); None where none were declared.
         budgets_rows: Mean numbers of rows between false alarms.
         seed: Seed of the draws.
         segments: Histories that are resampled.
     """
-    kappa = max(reference.kappa for reference in bank.references)
-    if starts is None and kappa <= 1.0:
+    if starts is None and not bank.depends:
         kinds = [reference.kind for reference in bank.references]
         return [independent_threshold(kinds, budget) for budget in budgets_rows]
-    pieces = moving_blocks(len(codes), kappa) if starts is None else starts
-    return calibrate(bank, codes, pieces, budgets_rows, seed, segments)
+    pieces = moving_blocks(len(rows), bank.kappa) if starts is None else starts
+    return calibrate(bank, rows, pieces, budgets_rows, seed, segments)
 
 
 def calibrate(
     bank: Bank,
-    codes: NDArray[np.int16],
+    rows: Rows,
     starts: NDArray[np.int64],
     budgets_rows: Sequence[float],
     seed: int,
@@ -161,7 +172,7 @@ def calibrate(
 
     Args:
         bank: The streams; its state is lost.
-        codes: Cells of the reference rows, in time order. Shape (m, F).
+        rows: The reference rows, in time order. Length m.
         starts: First row of each block. Shape (B,).
         budgets_rows: Mean numbers of rows between false alarms.
         seed: Seed of the draws.
@@ -175,16 +186,16 @@ def calibrate(
         bootstrap for general stationary observations", Annals of Statistics 17 (1989).
     """
     rng = np.random.default_rng(seed)
-    ends = np.append(starts[1:], len(codes))
-    mean_rows = len(codes) / len(starts)
-    wanted = min(EFFORT / segments / codes.shape[1], max(budgets_rows))
+    ends = np.append(starts[1:], len(rows))
+    mean_rows = len(rows) / len(starts)
+    wanted = min(EFFORT / segments / len(rows.codes), max(budgets_rows))
     length = max(math.ceil(wanted / mean_rows), 8)
     tops = np.array(
-        [_largest_log_evidence(bank, codes, starts, ends, length, rng) for _ in range(segments)]
+        [_largest_log_evidence(bank, rows, starts, ends, length, rng) for _ in range(segments)]
     )
     scale = float(tops.std(ddof=1)) * math.sqrt(6.0) / math.pi
     place = float(tops.mean()) - np.euler_gamma * scale
-    aims = [CAUTION * budget * max(1.0, budget / len(codes)) for budget in budgets_rows]
+    aims = [CAUTION * budget * max(1.0, budget / len(rows)) for budget in budgets_rows]
     spans = [aim / (length * mean_rows) for aim in aims]
     return [
         max(math.exp(min(place + scale * math.log(span), LARGEST_LOG)), NUMERIC_SLACK * budget)
@@ -194,26 +205,21 @@ def calibrate(
 
 def _largest_log_evidence(
     bank: Bank,
-    codes: NDArray[np.int16],
+    rows: Rows,
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],
     length: int,
     rng: np.random.Generator,
 ) -> float:
     """Largest log evidence in one resampled history of `length` blocks."""
-    pool = _gather(codes, starts, ends, rng.integers(0, len(starts), len(starts)))
-    live = _gather(codes, starts, ends, rng.integers(0, len(starts), length))
-    cells = [len(reference.counts) for reference in bank.references]
-    bank.reset([np.bincount(pool[:, i], minlength=n) for i, n in enumerate(cells)])
-    bank.seed = int(rng.integers(0, 2**62))
-    return math.log(max(float(bank.run(live.T, grow=True).max()), 1e-300))
+    pool = _gather(rows, starts, ends, rng.integers(0, len(starts), len(starts)))
+    live = _gather(rows, starts, ends, rng.integers(0, len(starts), length))
+    bank.refill(pool, int(rng.integers(0, 2**62)))
+    return math.log(max(float(bank.run(live, grow=True).max()), 1e-300))
 
 
 def _gather(
-    codes: NDArray[np.int16],
-    starts: NDArray[np.int64],
-    ends: NDArray[np.int64],
-    drawn: NDArray[np.int64],
-) -> NDArray[np.int16]:
+    rows: Rows, starts: NDArray[np.int64], ends: NDArray[np.int64], drawn: NDArray[np.int64]
+) -> Rows:
     """The rows of the drawn blocks, one block after the other."""
-    return np.concatenate([codes[starts[b] : ends[b]] for b in drawn])
+    return rows.take(np.concatenate([np.arange(starts[b], ends[b]) for b in drawn]))

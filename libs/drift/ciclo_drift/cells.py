@@ -21,6 +21,9 @@ LABELS = 48
 BUCKETS = 12
 """Cells that share the rarer categories, by hash: a cell for each would eat the budget."""
 
+CATEGORY_CELLS = LABELS + BUCKETS + 2
+"""Cells of a categorical sketch: missing, frequent values, buckets, unseen."""
+
 SEEN_BITS = 16_384
 """Bits that remember which rare categories occurred. With 1,000 of them 6 % of unseen ones pass
 for seen; their names are not kept."""

@@ -40,7 +40,7 @@ class RankBank:
         True
         >>> alarm = bank.update(rng.normal(1.0, 1.0, size=100))
         >>> alarm.row, alarm.since_row, alarm.culprits[0].change
-        (508, 496, 'up')
+        (508, 498, 'up')
 
     Reference:
         V. Vovk, A. Gammerman, G. Shafer, "Algorithmic learning in a random world" (2005), ch. 7;
@@ -48,7 +48,7 @@ class RankBank:
         (1985); J. Shin, A. Ramdas, A. Rinaldo, "E-detectors", arXiv:2203.03532 (2022).
     """
 
-    KIND = "ciclo_drift.RankBank/2"
+    KIND = "ciclo_drift.RankBank/3"
 
     def __init__(self, reference: Reference, *, budget_rows: float, seed: int = 0) -> None:
         require_between("budget_rows", budget_rows, 10.0, 1e15)
@@ -79,16 +79,17 @@ class RankBank:
         """The alarm since the last reset, if any."""
         return self._set.alarm
 
-    def update(self, values: object) -> Alarm | None:
+    def update(self, values: object, phases: object = None) -> Alarm | None:
         """Takes rows in order; returns the alarm if one of them raised it.
 
         Args:
             values: A batch of any length. Shape (n,). NaN, None and "" = missing.
+            phases: Their seasonal phases, where the reference has some. Shape (n,).
 
         Raises:
             DriftInputError: Values of the wrong type or shape; none is counted.
         """
-        return self._set.update({self.reference.name: values})
+        return self._set.update({self.reference.name: values}, phases)
 
     def report(self) -> Alarm:
         """What the stream says now; changes nothing."""

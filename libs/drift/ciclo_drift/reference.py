@@ -1,6 +1,6 @@
 """The reference of one stream: a sketch of counts, its serial dependence, what it can promise.
 
-A little over 300 lines: a value with two constructors, and what it says of itself.
+Over 300 lines: a value with two constructors, and what it says of itself; `sketching` makes it.
 """
 
 from __future__ import annotations
@@ -10,65 +10,75 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ciclo_drift import bets
-from ciclo_drift.bank import CATEGORY_CELLS, Bank
+from ciclo_drift.bank import Bank
 from ciclo_drift.calibration import Certificate, certify, independent_threshold, thresholds_for
 from ciclo_drift.cells import (
+    CATEGORY_CELLS,
     LABELS,
     as_column,
+    as_numbers,
     as_texts,
     category_codes,
-    frequent_labels,
     left_out_codes,
     numeric_codes,
-    numeric_edges,
 )
-from ciclo_drift.dependence import (
-    Dependence,
-    declared_starts,
-    largest_ratio,
-    mean_ratio,
-    measure_dependence,
-)
+from ciclo_drift.dependence import Dependence, declared_starts
 from ciclo_drift.errors import DriftInputError
+from ciclo_drift.rows import Rows, phases_of_rows
+from ciclo_drift.sketching import (
+    NO_REALS,
+    Sketch,
+    mean_losses,
+    sketch_categories,
+    sketch_numbers,
+)
 from ciclo_drift.snapshots import Snapshot, pack, require_kind, unpack
+from ciclo_drift.whitening import MEMORY_ROWS, Whitening
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-KIND = "ciclo_drift.Reference/1"
+KIND = "ciclo_drift.Reference/2"
 
-REALS = ("kappas", "lengths", "ratios", "edges", "budgets", "thresholds")
+REALS = ("kappas", "lengths", "ratios", "edges", "budgets", "thresholds", "losses")
 """Arrays of float64 in a snapshot."""
+
+WHITENING = ("edges", "scores", "weights")
+"""Arrays of the whitening in a snapshot, beside its unit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
     """What is kept of a stream's reference rows: counts per cell and no row.
 
-    Made by `numeric` or `categorical`; 6 to 8 KB as bytes.
+    Made by `numeric` or `categorical`; 6 to 8 KB as bytes, and 2 KB for each further phase.
 
     Args:
         name: The stream's name; it also seeds the stream's tie-breaking draws.
         kind: `numeric` or `categorical`.
-        counts: Rows per cell. Shape (cells,).
-        serial: Dependence of its rows, measured in their time order.
+        counts: Rows per seasonal phase and cell. Shape (S, cells).
+        serial: Dependence of its rows, measured in their time order, after whitening.
         blocks: Declared time blocks seen; 0 where none were declared.
         edges: Numeric: edges between cells. Shape (cells - 2,).
         labels: Categorical: categories with a cell of their own, most frequent first.
-        seen: Categorical: hashes of the others that occurred. Shape (16384,).
-        budgets: Budgets with a calibrated threshold, in rows. Shape (B,).
+        seen: Categorical: which hashes of rarer values occurred. Shape (16384,).
+        budgets: Budgets in rows for which thresholds were calibrated. Shape (B,).
         thresholds: Those thresholds. Shape (B,).
+        whitening: What rows foretell of the next, where that takes dependence away; cells and
+            counts are then those of the residuals. None: not needed, or of no use.
+        losses: Mean loss of the model in each cell, shape (cells,); empty where none was given.
 
     Example:
-        >>> values = np.random.default_rng(0).normal(size=5_000)
-        >>> reference = Reference.numeric(values, name="delay")
-        >>> reference.rows, len(reference.counts), round(reference.kappa, 1)
-        (5000, 259, 1.0)
-        >>> reference.certificate(10_000).certified
-        True
+        >>> rows = np.random.default_rng(0).normal(size=5_000)
+        >>> reference = Reference.numeric(rows, name="delay", budgets_rows=[10_000])
+        >>> reference.rows, reference.kappa, reference.certificate(10_000).certified
+        (5000, 1.0, True)
+
+    Reference:
+        V. Vovk, A. Gammerman, G. Shafer, "Algorithmic learning in a random world" (2005), ch. 7:
+        ranks are uniform for a reference of any size.
     """
 
     name: str
@@ -76,11 +86,13 @@ class Reference:
     counts: NDArray[np.int64]
     serial: Dependence
     blocks: int = 0
-    edges: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    edges: NDArray[np.float64] = field(default_factory=lambda: NO_REALS)
     labels: tuple[str, ...] = ()
     seen: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
-    budgets: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    thresholds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    budgets: NDArray[np.float64] = field(default_factory=lambda: NO_REALS)
+    thresholds: NDArray[np.float64] = field(default_factory=lambda: NO_REALS)
+    whitening: Whitening | None = None
+    losses: NDArray[np.float64] = field(default_factory=lambda: NO_REALS)
 
     @classmethod
     def numeric(
@@ -90,6 +102,8 @@ class Reference:
         name: str = "",
         cells: int = 256,
         blocks: NDArray[np.generic] | None = None,
+        phases: object = None,
+        losses: NDArray[np.float64] | None = None,
         budgets_rows: Sequence[float] = (),
         seed: int = 0,
     ) -> Reference:
@@ -100,7 +114,12 @@ class Reference:
             name: Name of the stream.
             cells: Cells between the extremes. In [8, 256].
             blocks: Id of the time block of each row, for rows that depend on each other within
-                a block. Shape (m,). None: none declared.
+                a block, in whatever order. Shape (m,). None: none declared; what rows foretell
+                of the next is then taken out, if that helps.
+            phases: Seasonal phase of each row, from 0 (an hour of the day): rows are compared
+                with those of their phase. Shape (m,). None: no season.
+            losses: The model's loss on each row, NaN = unknown: what a change of this stream
+                costs follows from it. Shape (m,).
             budgets_rows: Budgets to calibrate thresholds for, by resampling blocks.
             seed: Seed of that resampling and of ties.
 
@@ -109,17 +128,11 @@ class Reference:
         """
         if not 8 <= cells <= 256:
             raise DriftInputError("cells", f"{cells}", "between 8 and 256")
-        numbers = as_column(np.asarray(values), name)
-        codes = numeric_codes(numbers, np.empty(0), name)
-        edges = numeric_edges(numbers.astype(np.float64), cells, name)
-        codes = numeric_codes(numbers, edges, name)
-        counts = np.bincount(codes, minlength=len(edges) + 2).astype(np.int64)
-        scores = bets.scores_of(codes, counts, seed)
-        families = np.repeat(np.arange(4), np.diff((0, *bets.FAMILY_ENDS)))
-        starts = declared_starts(blocks, len(codes))
-        shape = measure_dependence(scores, families, starts, largest_ratio)
-        made = cls(name, "numeric", counts, shape, 0 if starts is None else len(starts), edges)
-        return made._calibrated(codes, starts, budgets_rows, seed)
+        numbers = as_numbers(as_column(np.asarray(values), name), name)
+        season = phases_of_rows(phases, len(numbers))
+        starts = declared_starts(blocks, len(numbers))
+        sketch = sketch_numbers(numbers, season, starts, cells, name, seed)
+        return cls._of(name, "numeric", sketch, season, starts, losses, budgets_rows, seed)
 
     @classmethod
     def categorical(
@@ -128,6 +141,8 @@ class Reference:
         *,
         name: str = "",
         blocks: NDArray[np.generic] | None = None,
+        phases: object = None,
+        losses: NDArray[np.float64] | None = None,
         budgets_rows: Sequence[float] = (),
         seed: int = 0,
     ) -> Reference:
@@ -137,6 +152,8 @@ class Reference:
             values: Reference rows in time order; None, NaN and "" = missing. Shape (m,), m >= 100.
             name: Name of the stream.
             blocks: As for `numeric`.
+            phases: As for `numeric`.
+            losses: As for `numeric`.
             budgets_rows: As for `numeric`.
             seed: As for `numeric`.
 
@@ -144,16 +161,44 @@ class Reference:
             DriftInputError: Too few rows, or shapes differ.
         """
         texts = as_texts(as_column(np.asarray(values), name), name)
-        labels, seen = frequent_labels(texts)
-        codes = left_out_codes(texts, labels, seen)
-        counts = np.bincount(codes, minlength=CATEGORY_CELLS).astype(np.int64)
-        used = np.flatnonzero(counts)
-        scores = (codes[:, None] == used[None, :]).astype(np.float64)
-        starts = declared_starts(blocks, len(codes))
-        shape = measure_dependence(scores, np.zeros(len(used), dtype=np.int64), starts, mean_ratio)
-        declared = 0 if starts is None else len(starts)
-        made = cls(name, "categorical", counts, shape, declared, labels=labels, seen=seen)
-        return made._calibrated(codes, starts, budgets_rows, seed)
+        season = phases_of_rows(phases, len(texts))
+        starts = declared_starts(blocks, len(texts))
+        sketch = sketch_categories(texts, season, starts)
+        return cls._of(name, "categorical", sketch, season, starts, losses, budgets_rows, seed)
+
+    @classmethod
+    def _of(
+        cls,
+        name: str,
+        kind: str,
+        sketch: Sketch,
+        phases: NDArray[np.int16],
+        starts: NDArray[np.int64] | None,
+        losses: NDArray[np.float64] | None,
+        budgets_rows: Sequence[float],
+        seed: int,
+    ) -> Reference:
+        """Adds what the losses say and the thresholds for the given budgets."""
+        made = cls(
+            name=name,
+            kind=kind,
+            counts=sketch.counts,
+            serial=sketch.serial,
+            blocks=0 if starts is None else len(starts),
+            edges=sketch.edges,
+            labels=sketch.labels,
+            seen=sketch.seen,
+            whitening=sketch.whitening,
+            losses=mean_losses(sketch.codes, losses, sketch.counts.shape[1]),
+        )
+        if not budgets_rows:
+            return made
+        rows = Rows(sketch.codes[None], phases)
+        thresholds = thresholds_for(
+            Bank([made], np.ones(1), seed), rows, starts, budgets_rows, seed
+        )
+        budgets = np.array(budgets_rows, dtype=np.float64)
+        return replace(made, budgets=budgets, thresholds=np.array(thresholds))
 
     @property
     def rows(self) -> int:
@@ -171,20 +216,39 @@ class Reference:
         pairs = zip(self.serial.lengths, self.serial.ratios, strict=True)
         return {float(length): float(ratio) for length, ratio in pairs}
 
-    def codes(self, values: object) -> NDArray[np.int16]:
-        """Cells of new rows. Shape (n,).
+    @property
+    def phases(self) -> int:
+        """Seasonal phases; 1 = no season."""
+        return len(self.counts)
+
+    def codes(
+        self, values: object, phases: NDArray[np.int16], before: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+        """Cells of new rows.
+
+        Args:
+            values: The rows. Shape (n,).
+            phases: Their phases. Shape (n,).
+            before: What whitening remembers of the rows before. Shape (MEMORY_ROWS,).
+
+        Returns:
+            Cells, shape (n,), and `before` of the next rows.
 
         Raises:
             DriftInputError: Values of the wrong type or shape.
         """
-        if self.kind == "numeric":
-            return numeric_codes(values, self.edges, self.name)
-        return category_codes(as_texts(values, self.name), self.labels, self.seen)
+        if self.kind != "numeric":
+            return category_codes(as_texts(values, self.name), self.labels, self.seen), before
+        if self.whitening is None:
+            return numeric_codes(values, self.edges, self.name), before
+        raw = numeric_codes(values, self.whitening.edges, self.name)
+        left, after = self.whitening.residuals(raw, phases, before)
+        return numeric_codes(left, self.edges, self.name), after
 
-    def own_codes(self, values: object) -> NDArray[np.int16]:
+    def own_codes(self, values: object, phases: NDArray[np.int16]) -> NDArray[np.int16]:
         """Cells of the very rows that this was made of, as they were counted. Shape (m,)."""
         if self.kind == "numeric":
-            return numeric_codes(values, self.edges, self.name)
+            return self.codes(values, phases, np.zeros(MEMORY_ROWS))[0]
         return left_out_codes(as_texts(values, self.name), self.labels, self.seen)
 
     def cell_name(self, cell: int) -> str:
@@ -197,14 +261,15 @@ class Reference:
 
     def certificate(self, budget_rows: float) -> Certificate:
         """Says whether this reference can promise `budget_rows` rows between false alarms."""
+        dependent = self.kappa > 1.0 or self.blocks > 0 or self.whitening is not None
         found = certify(
             rows=self.rows,
             kappa=self.kappa,
+            dependent=dependent,
             still_grows=self.serial.still_grows,
             blocks=self.blocks or None,
             budget_rows=budget_rows,
         )
-        dependent = self.kappa > 1.0 or self.blocks > 0
         if found.certified and dependent and len(self.budgets) == 0:
             reason = "budget not certifiable: rows depend on each other, give `budgets_rows`"
             return replace(found, certified=False, reason=reason)
@@ -228,8 +293,13 @@ class Reference:
             DriftInputError: The cells differ.
         """
         same = self.kind == other.kind and self.labels == other.labels
-        if not same or not np.array_equal(self.edges, other.edges):
+        same = same and self.counts.shape == other.counts.shape
+        white = self.whitening is not None or other.whitening is not None
+        if not same or white or not np.array_equal(self.edges, other.edges):
             raise DriftInputError("other", "a sketch with other cells", "the cells of this one")
+        mine, theirs = self.counts.sum(axis=0), other.counts.sum(axis=0)
+        known = len(self.losses) > 0 and len(other.losses) > 0
+        costs = mine * self.losses + theirs * other.losses if known else NO_REALS
         common = [b for b in self.budgets if b in other.budgets]
         return replace(
             self,
@@ -239,11 +309,17 @@ class Reference:
             blocks=self.blocks + other.blocks,
             budgets=np.array(common, dtype=np.float64),
             thresholds=np.array([max(self.threshold(b), other.threshold(b)) for b in common]),
+            losses=costs / np.maximum(mine + theirs, 1) if known else NO_REALS,
         )
 
     def snapshot(self) -> Snapshot:
         """Returns the sketch as arrays."""
-        return {
+        white = self.whitening
+        parts: Snapshot = {}
+        if white is not None:
+            parts = {f"white_{name}": getattr(white, name) for name in WHITENING}
+            parts["white_unit"] = np.array(white.unit)
+        return parts | {
             "kind": np.array(KIND),
             "name": np.array(self.name),
             "stream": np.array(self.kind),
@@ -257,6 +333,7 @@ class Reference:
             "seen": np.packbits(self.seen),
             "budgets": self.budgets,
             "thresholds": self.thresholds,
+            "losses": self.losses,
         }
 
     @classmethod
@@ -268,6 +345,10 @@ class Reference:
         """
         require_kind(snapshot, KIND)
         reals = {part: snapshot[part].astype(np.float64) for part in REALS}
+        white = None
+        if "white_edges" in snapshot:
+            edges, scores, weights = (snapshot[f"white_{n}"].astype(np.float64) for n in WHITENING)
+            white = Whitening(edges, scores, weights, float(snapshot["white_unit"]))
         grows, blocks = (int(value) for value in snapshot["flags"])
         serial = Dependence(reals["lengths"], reals["ratios"], reals["kappas"], bool(grows))
         return cls(
@@ -281,6 +362,8 @@ class Reference:
             seen=np.unpackbits(snapshot["seen"].astype(np.uint8)).astype(np.bool_),
             budgets=reals["budgets"],
             thresholds=reals["thresholds"],
+            whitening=white,
+            losses=reals["losses"],
         )
 
     def to_bytes(self) -> bytes:
@@ -295,18 +378,3 @@ class Reference:
             DriftInputError: The bytes are something else, or of another version.
         """
         return cls.restore(unpack(packed))
-
-    def _calibrated(
-        self,
-        codes: NDArray[np.int16],
-        starts: NDArray[np.int64] | None,
-        budgets_rows: Sequence[float],
-        seed: int,
-    ) -> Reference:
-        """Adds thresholds for the given budgets."""
-        if not budgets_rows:
-            return self
-        bank = Bank([self], np.ones(1), seed)
-        thresholds = thresholds_for(bank, codes[:, None], starts, budgets_rows, seed)
-        budgets = np.array(budgets_rows, dtype=np.float64)
-        return replace(self, budgets=budgets, thresholds=np.array(thresholds))

@@ -62,6 +62,10 @@ class Registration:
     power_rows: int
 
 
+SEASON = 4
+"""Phases of the season that the conformance suite plays."""
+
+
 def _as_category(values: NDArray[np.float64]) -> NDArray[np.str_]:
     """Three categories of shares .6, .3 and .1."""
     cuts = np.searchsorted(np.array([0.253, 1.282]), values)
@@ -89,6 +93,19 @@ def _feed_set(detector: Detector, values: NDArray[np.float64]) -> bool:
     assert isinstance(detector, StreamSet)
     detector.update(_as_columns(values))
     return detector.alarm is not None
+
+
+def _feed_season(detector: Detector, values: NDArray[np.float64]) -> bool:
+    assert isinstance(detector, StreamSet)
+    phases = (detector.rows + np.arange(len(values))) % SEASON
+    detector.update(_as_columns(values + 3.0 * phases), phases)
+    return detector.alarm is not None
+
+
+def _fit_season(values: NDArray[np.float64], seed: int) -> StreamSet:
+    phases = np.arange(len(values)) % SEASON
+    columns = _as_columns(values + 3.0 * phases)
+    return StreamSet.fit(columns, phases=phases, budget_rows=2_000, sums=True, seed=seed)
 
 
 def _feed_block_mean(detector: Detector, values: NDArray[np.float64]) -> bool:
@@ -155,6 +172,17 @@ DETECTORS: tuple[Registration, ...] = (
         null_share=0.394,
         shift=1.0,
         power_rows=80,
+    ),
+    Registration(
+        "StreamSet with a season and sums",
+        _fit_season,
+        _feed_season,
+        _evidence,
+        reference_rows=2_000,
+        null_rows=1_000,
+        null_share=0.394,
+        shift=1.0,
+        power_rows=100,
     ),
     Registration(
         "BlockMeanTest",

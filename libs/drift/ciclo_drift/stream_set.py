@@ -6,19 +6,31 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ciclo_drift import bets
 from ciclo_drift.alarms import Alarm, alarm_arrays, alarm_from
 from ciclo_drift.bank import Bank
 from ciclo_drift.blocks import require_between
 from ciclo_drift.calibration import FEW_SEGMENTS, SEGMENTS, Certificate, certify, thresholds_for
 from ciclo_drift.dependence import block_starts
 from ciclo_drift.errors import DriftInputError
+from ciclo_drift.explanation import culprits_of
 from ciclo_drift.reference import Reference
+from ciclo_drift.rows import Rows, phases_of_rows
 from ciclo_drift.snapshots import Snapshot, require_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+SUMS = ("(sum)", "(squares)")
+"""Names of the sums over all numeric streams of a row's normal scores and of their squares."""
+
+SUMS_SHARE = 0.25
+"""Weight of each of them."""
+
+SUMS_FROM = 16
+"""Numeric streams from which on the sums are watched too, unless told otherwise."""
 
 
 class StreamSet:
@@ -28,13 +40,16 @@ class StreamSet:
     which keeps the budget under any dependence between streams. Made by `fit`. Where rows of a
     time block depend on each other (the flights of a day), give `fit` the blocks: thresholds for
     independent rows alarm a hundred times too often. Check `certificate` before acting on it.
+    Where the hour or the weekday matters, give phases: rows are compared with those of their own.
 
     Args:
         references: Sketches, one a stream, with distinct names.
-        shares: Weights of the streams, summing to 1. Shape (F,).
+        shares: Weights of the streams and the sums, summing to 1. Shape (F,) or (F + 2,).
         threshold: Evidence at which to alarm.
         certificate: Whether the references can promise the budget.
         seed: Seed of the draws that break ties.
+        sums: Sketches of the sums over all numeric streams, for changes that are small in each
+            of many; two, or none.
 
     Raises:
         DriftInputError: No stream, or two of one name.
@@ -46,15 +61,15 @@ class StreamSet:
         >>> fuel = rng.choice(["a", "b"], 400, p=[0.8, 0.2])
         >>> alarm = streams.update({"speed": rng.normal(size=400), "fuel": fuel})
         >>> top = alarm.culprits[0]
-        >>> top.stream, top.category, round(top.size, 1)
-        ('fuel', 'b', 0.3)
+        >>> top.stream, top.category, alarm.kind.value
+        ('fuel', 'b', 'covariate')
 
     Reference:
         As for `RankBank`; sums over streams: A. G. Tartakovsky, I. Nikiforov, M. Basseville,
         "Sequential analysis" (2014), ch. 9.
     """
 
-    KIND = "ciclo_drift.StreamSet/2"
+    KIND = "ciclo_drift.StreamSet/3"
 
     def __init__(
         self,
@@ -63,6 +78,7 @@ class StreamSet:
         threshold: float,
         certificate: Certificate,
         seed: int,
+        sums: list[Reference] | None = None,
     ) -> None:
         self.names = tuple(reference.name for reference in references)
         if not references or len(set(self.names)) < len(references):
@@ -70,7 +86,8 @@ class StreamSet:
         self.references = tuple(references)
         self.threshold = float(threshold)
         self.certificate = certificate
-        self._bank = Bank(references, shares, seed)
+        self._shares = np.asarray(shares, dtype=np.float64)
+        self._bank = Bank(references, shares, seed, sums or ())
         self._alarm: Alarm | None = None
 
     @classmethod
@@ -79,9 +96,12 @@ class StreamSet:
         columns: Mapping[str, NDArray[np.generic]],
         *,
         blocks: NDArray[np.generic] | None = None,
+        phases: object = None,
+        losses: NDArray[np.float64] | None = None,
         budget_rows: float | None = None,
         budget_blocks: float | None = None,
         weights: Mapping[str, float] | None = None,
+        sums: bool | None = None,
         seed: int = 0,
     ) -> StreamSet:
         """Sketches reference columns and calibrates their common threshold.
@@ -90,45 +110,52 @@ class StreamSet:
             columns: Reference rows in time order, one array a stream, equal lengths: numbers
                 (NaN = missing) or text and objects (categories). Shape (m,), m >= 100.
             blocks: Id of the time block of each row. Shape (m,).
+            phases: Seasonal phase of each row, from 0. Shape (m,). None: no season.
+            losses: The model's loss on each row, NaN = unknown, for what a change costs.
+                Shape (m,).
             budget_rows: Mean number of rows between false alarms.
             budget_blocks: The same in blocks of average size; needs `blocks`. Give one of them.
             weights: Relative weights of the streams; equal if None.
+            sums: Whether to watch the sums over numeric streams too; from 16 streams on if None.
             seed: Seed of resampling and of ties.
 
         Raises:
             DriftInputError: Unequal lengths, a column that is no reference, no or two budgets.
         """
-        rows = _common_length(columns)
+        count = _common_length(columns)
         starts = None if blocks is None else block_starts(np.asarray(blocks))
-        budget = _budget_rows(budget_rows, budget_blocks, rows, starts)
+        budget = _budget_rows(budget_rows, budget_blocks, count, starts)
+        season = phases_of_rows(phases, count)
         references = [
             (Reference.categorical if np.asarray(c).dtype.kind in "OUSb" else Reference.numeric)(
-                c, name=name, blocks=blocks, seed=seed
+                c, name=name, blocks=blocks, phases=season, losses=losses, seed=seed
             )
             for name, c in columns.items()
         ]
-        wanted = np.array([1.0 if weights is None else weights[name] for name in columns])
-        if not bool((wanted >= 0.0).all()) or wanted.sum() <= 0.0:
-            raise DriftInputError("weights", f"{wanted}", "numbers >= 0, one of them > 0")
-        kappa = max(reference.kappa for reference in references)
-        shares = wanted / wanted.sum()
+        codes = np.stack([r.own_codes(columns[r.name], season) for r in references])
+        rows = Rows(codes, season)
+        numbers = sum(reference.kind == "numeric" for reference in references)
+        totals: list[Reference] = []
+        if sums or (sums is None and numbers >= SUMS_FROM):
+            totals, rows = _sums_over(references, rows, blocks, seed)
+        shares = _shares(columns, weights, len(totals))
+        bank = Bank(references, shares, seed, totals)
         certificate = certify(
-            rows=rows,
-            kappa=kappa,
-            still_grows=any(reference.serial.still_grows for reference in references),
+            rows=count,
+            kappa=bank.kappa,
+            dependent=bank.depends or starts is not None,
+            still_grows=any(r.serial.still_grows for r in (*references, *totals)),
             blocks=None if starts is None else len(starts),
             budget_rows=budget,
         )
-        codes = np.stack([r.own_codes(columns[r.name]) for r in references], axis=1)
-        bank = Bank(references, shares, seed)
         segments = SEGMENTS if certificate.certified else FEW_SEGMENTS
-        threshold = thresholds_for(bank, codes, starts, [budget], seed, segments)[0]
-        return cls(references, shares, threshold, certificate, seed)
+        threshold = thresholds_for(bank, rows, starts, [budget], seed, segments)[0]
+        return cls(references, shares, threshold, certificate, seed, totals)
 
     @property
     def evidence(self) -> float:
         """Weighted mean of the streams' Shiryaev-Roberts sums, now."""
-        return float(self._bank.evidence() @ self._bank.shares)
+        return self._bank.weighted()
 
     @property
     def rows(self) -> int:
@@ -140,7 +167,7 @@ class StreamSet:
         """The alarm since the last reset, if any, as it was when raised."""
         return self._alarm
 
-    def update(self, columns: Mapping[str, object]) -> Alarm | None:
+    def update(self, columns: Mapping[str, object], phases: object = None) -> Alarm | None:
         """Takes rows in order; returns the alarm if one of them raised it.
 
         The same rows in batches of any lengths give the same results.
@@ -148,47 +175,50 @@ class StreamSet:
         Args:
             columns: One array for each stream of the reference, equal lengths. Shape (n,).
                 Further columns are ignored.
+            phases: Their seasonal phases, where the reference has some. Shape (n,).
 
         Raises:
-            DriftInputError: A stream is absent, lengths differ, or values are of the wrong
-                type; no row is counted.
+            DriftInputError: A stream is absent, lengths differ, values are of the wrong type, or
+                a phase is none of the reference's; no row is counted.
         """
-        codes = self._bank.encode(columns)
+        rows = self._bank.encode(columns, phases)
         if self._alarm is not None:
-            self._bank.run(codes, grow=False)
+            self._bank.run(rows, grow=False)
             return None
         before = self._bank.snapshot()
-        crossed = np.flatnonzero(self._bank.run(codes, grow=True) >= self.threshold)
+        crossed = np.flatnonzero(self._bank.run(rows, grow=True) >= self.threshold)
         if len(crossed) == 0:
             return None
         # Alarms are rare: go back, stop at the very row, report, then take the rest.
         self._bank.load(before)
         end = int(crossed[0]) + 1
-        self._bank.run(codes[:, :end], grow=True)
+        self._bank.run(rows.take(slice(end)), grow=True)
         self._alarm = self.report()
-        self._bank.run(codes[:, end:], grow=False)
+        self._bank.run(rows.take(slice(end, None)), grow=False)
         return self._alarm
 
     def report(self) -> Alarm:
         """What the streams say now; changes nothing."""
-        culprits = self._bank.culprits()
+        culprits = culprits_of(self._bank)
         return Alarm(self.rows - 1, culprits[0].since_row, self.evidence, self.threshold, culprits)
 
     def reset(self) -> None:
         """Starts anew, from the references."""
-        self._bank.reset([reference.counts for reference in self.references])
+        self._bank.reset()
         self._alarm = None
 
     def snapshot(self) -> Snapshot:
         """Returns references, settings and state; `restore` continues from it exactly."""
-        packed = [np.frombuffer(r.to_bytes(), dtype=np.uint8) for r in self.references]
+        sketches = self._bank.all_references
+        packed = [np.frombuffer(r.to_bytes(), dtype=np.uint8) for r in sketches]
         certificate = self.certificate
         state: Snapshot = {f"reference_{i}": array for i, array in enumerate(packed)}
         state |= {f"bank_{name}": array for name, array in self._bank.snapshot().items()}
         state |= alarm_arrays(self._alarm)
         return state | {
             "kind": np.array(self.KIND),
-            "shares": self._bank.shares.copy(),
+            "shares": self._shares.copy(),
+            "streams": np.array(len(self.references)),
             "threshold": np.array(self.threshold),
             "seed": np.array(self._bank.seed),
             "certificate": np.array([certificate.certified, certificate.rows_needed]),
@@ -209,7 +239,8 @@ class StreamSet:
         certified, needed = (int(value) for value in snapshot["certificate"])
         certificate = Certificate(bool(certified), needed, str(snapshot["reason"]))
         threshold, seed = float(snapshot["threshold"]), int(snapshot["seed"])
-        streams = cls(references, shares, threshold, certificate, seed)
+        count = int(snapshot["streams"])
+        streams = cls(references[:count], shares, threshold, certificate, seed, references[count:])
         moving = {k.removeprefix("bank_"): v for k, v in snapshot.items() if k.startswith("bank_")}
         streams._bank.load(moving)
         streams._alarm = alarm_from(snapshot)
@@ -222,6 +253,36 @@ def _common_length(columns: Mapping[str, NDArray[np.generic]]) -> int:
     if not lengths or len(set(lengths.values())) > 1:
         raise DriftInputError("columns", f"lengths {lengths}", "one or more, of equal length")
     return next(iter(lengths.values()))
+
+
+def _shares(
+    columns: Mapping[str, object], weights: Mapping[str, float] | None, sums: int
+) -> NDArray[np.float64]:
+    """Weights of the streams, then of the sums over them. Shape (F + sums,)."""
+    wanted = np.array([1.0 if weights is None else weights[name] for name in columns])
+    if not bool((wanted >= 0.0).all()) or wanted.sum() <= 0.0:
+        raise DriftInputError("weights", f"{wanted}", "numbers >= 0, one of them > 0")
+    left = 1.0 - sums * SUMS_SHARE
+    return np.concatenate([left * wanted / wanted.sum(), np.full(sums, SUMS_SHARE)])
+
+
+def _sums_over(
+    references: list[Reference], rows: Rows, blocks: NDArray[np.generic] | None, seed: int
+) -> tuple[list[Reference], Rows]:
+    """Sketches the sums over numeric streams of the reference rows; those rows with their cells."""
+    totals = np.zeros((2, len(rows)))
+    for reference, codes in zip(references, rows.codes, strict=True):
+        if reference.kind == "numeric":
+            bins = bets.own_bins(codes, rows.phases, reference.counts, seed)
+            scores = bets.bin_scores()[bins]
+            totals += np.stack([scores, scores**2])
+    found = [
+        Reference.numeric(total, name=name, blocks=blocks, seed=seed)
+        for name, total in zip(SUMS, totals, strict=True)
+    ]
+    plain = np.zeros(len(rows), dtype=np.int16)
+    cells = np.stack([r.own_codes(t, plain) for r, t in zip(found, totals, strict=True)])
+    return found, Rows(rows.codes, rows.phases, None, cells)
 
 
 def _budget_rows(

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ciclo_drift import StreamSet, bank, kernels, rowwise
+from ciclo_drift import StreamSet, bank
+from ciclo_drift.engine import kernels, rowwise
 
 ROWS = 600
 

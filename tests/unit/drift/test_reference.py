@@ -10,6 +10,7 @@ from scipy.signal import lfilter
 
 from ciclo_drift import DriftInputError, Reference
 from ciclo_drift.cells import LABELS
+from ciclo_drift.dependence import largest_ratio, measure_dependence
 
 RNG_ROWS = 4_000
 
@@ -23,14 +24,18 @@ def autoregressive(correlation: float, rows: int, seed: int = 0) -> np.ndarray:
     return lfilter([np.sqrt(1.0 - correlation**2)], [1.0, -correlation], noise)
 
 
+def codes_of(reference: Reference, values: object) -> np.ndarray:
+    return reference.codes(values, np.zeros(len(values), dtype=np.int16), np.zeros(6))[0]
+
+
 def test_a_sketch_counts_every_row_once():
     values = np.concatenate([normal(), [np.nan] * 50, [np.inf, -np.inf]])
 
     reference = Reference.numeric(values)
 
     assert reference.rows == len(values)
-    assert reference.counts[0] == 50
-    assert len(reference.counts) <= 259
+    assert reference.counts[0, 0] == 50
+    assert reference.counts.shape[1] <= 259
 
 
 def test_repeated_values_have_a_cell_of_their_own():
@@ -38,14 +43,14 @@ def test_repeated_values_have_a_cell_of_their_own():
     reference = Reference.numeric(values)
 
     for atom, rows in ((0.0, 2_000), (1.5, 500)):
-        assert reference.counts[reference.codes(np.array([atom]))[0]] == rows
+        assert reference.counts[0, codes_of(reference, [atom])[0]] == rows
 
 
 def test_values_beyond_the_reference_have_cells_of_their_own():
     reference = Reference.numeric(np.random.default_rng(0).integers(0, 5, 1_000))
 
-    low, high = reference.codes(np.array([-1.0, 5.0]))
-    assert reference.counts[low] == reference.counts[high] == 0
+    low, high = codes_of(reference, [-1.0, 5.0])
+    assert reference.counts[0, low] == reference.counts[0, high] == 0
 
 
 @given(
@@ -57,13 +62,13 @@ def test_values_beyond_the_reference_have_cells_of_their_own():
 def test_cells_are_in_the_order_of_the_values(values: list[float]):
     column = np.array(values)
     reference = Reference.numeric(column, cells=16)
-    codes = reference.codes(column)
+    codes = codes_of(reference, column)
 
     present = ~np.isnan(column)
     order = np.argsort(column[present], kind="stable")
     assert (np.diff(codes[present][order].astype(int)) >= 0).all()
     assert (codes[~present] == 0).all()
-    assert codes.max() < len(reference.counts)
+    assert codes.max() < reference.counts.shape[1]
 
 
 def test_frequent_categories_have_a_cell_and_rare_ones_share():
@@ -72,15 +77,15 @@ def test_frequent_categories_have_a_cell_and_rare_ones_share():
     reference = Reference.categorical(column)
 
     assert len(reference.labels) == LABELS
-    assert len(np.unique(reference.codes(column))) <= LABELS + 12
-    assert reference.cell_name(int(reference.codes(["never seen"])[0])) == "(unseen)"
+    assert len(np.unique(codes_of(reference, column))) <= LABELS + 12
+    assert reference.cell_name(int(codes_of(reference, ["never seen"])[0])) == "(unseen)"
 
 
 def test_missing_categories_are_a_category():
     column = np.array(["a", None, "", float("nan")] * 50, dtype=object)
     reference = Reference.categorical(column)
 
-    assert reference.counts[0] == 150
+    assert reference.counts[0, 0] == 150
     assert reference.cell_name(0) == "(missing)"
 
 
@@ -124,11 +129,40 @@ def test_independent_rows_show_no_dependence():
 
 @pytest.mark.parametrize(("correlation", "kappa"), [(0.5, 3.0), (0.9, 19.0)])
 def test_dependence_is_measured(correlation: float, kappa: float):
+    values = autoregressive(correlation, 40_000)[:, None]
+    found = measure_dependence(values, np.zeros(1, dtype=np.int64), None, largest_ratio)
+
+    assert 0.6 * kappa <= found.kappas.max() <= 1.8 * kappa
+    assert found.ratios[-1] > found.ratios[0] > 1.0
+
+
+@pytest.mark.parametrize("correlation", [0.5, 0.9, -0.6])
+def test_what_rows_foretell_of_the_next_is_taken_out(correlation: float):
     reference = Reference.numeric(autoregressive(correlation, 40_000))
 
-    assert 0.6 * kappa <= reference.kappa <= 1.8 * kappa
-    lengths = list(reference.dependence)
-    assert reference.dependence[lengths[-1]] > reference.dependence[lengths[0]] > 1.0
+    assert reference.whitening is not None
+    assert reference.whitening.weights[0] == pytest.approx(correlation, abs=0.03)
+    assert reference.kappa <= 1.15
+
+
+def test_whitening_that_takes_no_dependence_away_is_not_kept():
+    rng = np.random.default_rng(5)
+    runs = np.repeat(rng.normal(size=8_000), rng.geometric(1 / 40, size=8_000))[:40_000]
+    reference = Reference.numeric(np.abs(runs) * rng.choice([-1.0, 1.0], len(runs)))
+
+    assert reference.whitening is None
+    assert reference.kappa > 10.0
+    assert reference.dependence[min(reference.dependence)] > 1.0
+
+
+def test_whitening_survives_bytes_and_is_not_merged():
+    reference = Reference.numeric(autoregressive(0.5, 5_000))
+    back = Reference.from_bytes(reference.to_bytes())
+    values = autoregressive(0.5, 50, seed=9)
+
+    assert codes_of(back, values).tolist() == codes_of(reference, values).tolist()
+    with pytest.raises(DriftInputError, match="a sketch with other cells"):
+        reference.merge(back)
 
 
 def test_declared_blocks_show_the_dependence_within_them():
@@ -150,10 +184,18 @@ def test_a_memory_longer_than_the_reference_is_not_certified():
 
 
 def test_a_dependent_reference_that_is_too_short_says_how_many_rows_it_needs():
-    certificate = Reference.numeric(autoregressive(0.9, 1_000)).certificate(1_000)
+    runs = np.repeat(normal(200), 10)[:1_000]
+    certificate = Reference.numeric(np.abs(runs)).certificate(1_000)
 
     assert not certificate.certified
     assert certificate.rows_needed > 1_000
+
+
+def test_a_budget_beyond_a_dependent_reference_is_not_certified():
+    reference = Reference.numeric(autoregressive(0.9, 1_000), budgets_rows=[10_000])
+
+    assert reference.certificate(1_000).certified
+    assert "needs about 5000 rows (budget beyond" in reference.certificate(10_000).reason
 
 
 def test_too_few_declared_blocks_are_not_certified():

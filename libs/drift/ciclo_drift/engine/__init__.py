@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from ciclo_drift import rowwise
+from ciclo_drift.engine import rowwise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +28,6 @@ def best_engine() -> Engine:
     """Returns the fastest engine that can run here."""
     if find_spec("numba") is None:
         return cast("Engine", rowwise)
-    from ciclo_drift import kernels
+    from ciclo_drift.engine import kernels
 
     return cast("Engine", kernels)

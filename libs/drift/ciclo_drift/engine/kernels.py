@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import numba
 import numpy as np
 
-from ciclo_drift.layout import (
+from ciclo_drift.bets import BETS
+from ciclo_drift.engine.layout import (
     CEILING,
     COARSE,
     EDGES,
@@ -21,7 +22,9 @@ from ciclo_drift.layout import (
     GUESSES,
     LARGEST,
     POOL_ROWS,
+    RECENT,
     STEP_ROWS,
+    TINY,
 )
 
 if TYPE_CHECKING:
@@ -58,45 +61,6 @@ def uniform_at(seed: int, key: int, row: int) -> float:
 
 
 @_compiled
-def grow_rank(
-    cell: int,
-    draw: float,
-    counts: NDArray[np.int64],
-    coarse: NDArray[np.int64],
-    size: NDArray[np.int64],
-    grow: bool,
-) -> float:
-    """Randomised rank of a row among the pool, in [0, 1); then the row joins the pool.
-
-    Uniform and independent of all earlier ranks as long as the rows are exchangeable with the
-    pool, whatever its size.
-
-    Args:
-        cell: Cell of the row.
-        draw: Uniform number that breaks ties within the cell.
-        counts: Pool per cell. Shape (cells,). Changed.
-        coarse: Pool per sixteen cells. Changed.
-        size: Pool size, shape (1,). Changed.
-        grow: Whether the row joins.
-
-    Reference:
-        V. Vovk, A. Gammerman, G. Shafer, "Algorithmic learning in a random world" (2005), ch. 7.
-    """
-    group = cell // COARSE
-    below = 0
-    for i in range(group):
-        below += coarse[i]
-    for i in range(group * COARSE, cell):
-        below += counts[i]
-    rank = (below + draw * (counts[cell] + 1)) / (size[0] + 1.0)
-    if grow:
-        counts[cell] += 1
-        coarse[group] += 1
-        size[0] += 1
-    return float(min(rank, 1.0 - 1e-16))
-
-
-@_compiled
 def cells_of(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int16]:
     """Cells of numbers, as `cells.numeric_codes` says, of many streams at once.
 
@@ -120,42 +84,10 @@ def cells_of(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray
     return codes
 
 
-@_compiled
-def rank_among(
-    cell: int,
-    draw: float,
-    counts: NDArray[np.uint32],
-    coarse: NDArray[np.uint32],
-    size: int,
-) -> float:
-    """Randomised rank of a row among the pool of a numeric stream, in [0, 1]; see `grow_rank`.
-
-    Loops of fixed length over sixteen cells become vector code.
-    """
-    group = cell // COARSE
-    start = group * COARSE
-    below = 0
-    for i in range(GROUPS):
-        below += coarse[i] if i < group else 0
-    for i in range(COARSE):
-        below += counts[start + i] if start + i < cell else 0
-    return float((below + draw * (counts[cell] + 1)) / (size + 1.0))
-
-
-@_compiled
-def find_bin(edges: NDArray[np.float64], guesses: NDArray[np.int16], rank: float) -> int:
-    """Number of edges at or below `rank`; 2 stands behind the last edge."""
-    spot = int(guesses[min(int(rank * GUESSES), GUESSES - 1)])
-    # Mostly none or one is left: a step without a branch, then a branch that is rarely taken.
-    spot += 1 if edges[spot] <= rank else 0
-    while edges[spot] <= rank:
-        spot += 1
-    return spot
-
-
 @_compiled_fast
-def run_numeric(
+def run_numeric(  # noqa: C901 -- see above: a call would cost as much as the work
     codes: NDArray[np.int16],
+    phases: NDArray[np.int16],
     row: int,
     seed: int,
     keys: NDArray[np.uint64],
@@ -175,13 +107,19 @@ def run_numeric(
     peak: NDArray[np.float64],
     start: NDArray[np.float64],
     start_sums: NDArray[np.float64],
+    recent: NDArray[np.int16],
     grow: bool,
+    dense: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
     """Feeds rows to numeric streams; adds the weighted evidence after each row to `out`.
 
+    A row's rank among the pool of its phase, ties broken at random, is uniform and independent of
+    all earlier ranks as long as rows of a phase are exchangeable, whatever the pool's size.
+
     Args:
         codes: Cells of the rows. Shape (F, n).
+        phases: Seasonal phase of each row. Shape (n,).
         row: Index of the first row.
         seed: Seed of the tie-breaking draws.
         keys: One key a stream. Shape (F,).
@@ -192,9 +130,9 @@ def run_numeric(
         table_of: Which of them a stream uses. Shape (F,).
         weights: Weights of the bets. Shape (BETS,).
         shares: Weights of the streams. Shape (F,).
-        counts: Pools. Shape (F, GROUPS * COARSE). Changed.
-        coarse: Their partial sums. Shape (F, GROUPS). Changed.
-        sizes: Their sizes. Shape (F,). Changed.
+        counts: Pools. Shape (F, S, GROUPS * COARSE). Changed.
+        coarse: Their partial sums. Shape (F, S, GROUPS). Changed.
+        sizes: Their sizes. Shape (F, S). Changed.
         sums: Sum of scores and of their squares. Shape (F, 2). Changed.
         evidence: Shiryaev-Roberts sums, times the bets' weights. Shape (F, BETS). Changed.
         product: Likelihood ratio since the last step. Shape (F, BETS). Changed.
@@ -203,54 +141,76 @@ def run_numeric(
         start: Restart of that ratio, a row index, as float: lanes of one width. Shape (F, BETS).
             Changed.
         start_sums: `sums` before that row. Shape (2, F, BETS). Changed.
+        recent: Cells of the last rows, row r at r % RECENT. Shape (F, RECENT). Changed.
         grow: Whether rows join the pools.
+        dense: Sums over the streams of scores and of their squares. Shape (2, n). Added to.
         out: Evidence after each row. Shape (n,). Added to.
+
+    Reference:
+        V. Vovk, A. Gammerman, G. Shafer, "Algorithmic learning in a random world" (2005), ch. 7.
     """
-    bets = weights.shape[0]
     for f in range(codes.shape[0]):
         # Rows of the state as arrays of their own: the loops below then become vector code.
-        pool, part, held_by = counts[f], coarse[f], evidence[f]
-        since, top, recent = start[f], peak[f], product[f]
+        pools, parts, size, held_by = counts[f], coarse[f], sizes[f], evidence[f]
+        since, top, gained, kept = start[f], peak[f], product[f], recent[f]
         since_first, since_second = start_sums[0, f], start_sums[1, f]
-        table = tables[table_of[f]]
-        first, second, size = sums[f, 0], sums[f, 1], sizes[f]
+        table, key, share = tables[table_of[f]], keys[f], shares[f]
+        first, second = sums[f, 0], sums[f, 1]
         for i in range(codes.shape[1]):
             now = row + i
             if now % STEP_ROWS == 0:
-                for b in range(bets):
-                    peaked = min(top[b] * recent[b], CEILING)
-                    fresh = peaked <= 1.0
-                    top[b] = 1.0 if fresh else peaked
+                for b in range(BETS):
+                    top[b] = min(top[b] * gained[b], CEILING)
+                    fresh = top[b] <= 1.0
                     since[b] = float(now) if fresh else since[b]
                     since_first[b] = first if fresh else since_first[b]
                     since_second[b] = second if fresh else since_second[b]
-                    recent[b] = 1.0
-            cell = codes[f, i]
-            rank = rank_among(cell, uniform_at(seed, keys[f], now), pool, part, size)
-            if grow and size < POOL_ROWS:
-                pool[cell] += 1
-                part[cell // COARSE] += 1
-                size += 1
-            spot = find_bin(edges, guesses, rank)
+                    top[b] = 1.0 if fresh else top[b]
+                    gained[b] = 1.0
+            cell, phase = codes[f, i], phases[i]
+            group = cell // COARSE
+            offset = cell - group * COARSE
+            # Loops of fixed length over sixteen cells become vector code.
+            below = 0
+            for j in range(GROUPS):
+                below += parts[phase, j] if j < group else 0
+            for j in range(COARSE):
+                below += pools[phase, group * COARSE + j] if j < offset else 0
+            draw = uniform_at(seed, key, now)
+            rank = (below + draw * (pools[phase, cell] + 1)) / (size[phase] + 1.0)
+            if grow and size[phase] < POOL_ROWS:
+                pools[phase, cell] += 1
+                parts[phase, group] += 1
+                size[phase] += 1
+            kept[now % RECENT] = cell
+            spot = int(guesses[min(int(rank * GUESSES), GUESSES - 1)])
+            # Mostly none or one edge is left: a step without a branch, then a rare branch.
+            spot += 1 if edges[spot] <= rank else 0
+            while edges[spot] <= rank:
+                spot += 1
             ratios = table[spot]
             held = 0.0
-            for b in range(bets):
+            for b in range(BETS):
                 grown = (weights[b] + held_by[b]) * ratios[b]
                 held_by[b] = grown
                 held += grown
-                recent[b] *= ratios[b]
+                gained[b] *= ratios[b]
             if held > CEILING:
-                for b in range(bets):
+                for b in range(BETS):
                     held_by[b] = min(held_by[b], CEILING)
-            first += scores[spot]
-            second += scores[spot] * scores[spot]
-            out[i] += shares[f] * held
-        sums[f, 0], sums[f, 1], sizes[f] = first, second, size
+            score = scores[spot]
+            first += score
+            second += score * score
+            dense[0, i] += score
+            dense[1, i] += score * score
+            out[i] += share * held
+        sums[f, 0], sums[f, 1] = first, second
 
 
-@_compiled
+@_compiled_fast
 def run_categorical(
     codes: NDArray[np.int16],
+    phases: NDArray[np.int16],
     row: int,
     seed: int,
     keys: NDArray[np.uint64],
@@ -258,75 +218,87 @@ def run_categorical(
     keeps: NDArray[np.float64],
     shares: NDArray[np.float64],
     counts: NDArray[np.int64],
-    coarse: NDArray[np.int64],
     sizes: NDArray[np.int64],
-    recent: NDArray[np.float64],
+    fading: NDArray[np.float64],
+    awaited: NDArray[np.float64],
     evidence: NDArray[np.float64],
     peak: NDArray[np.float64],
     start: NDArray[np.float64],
+    recent: NDArray[np.int16],
     grow: bool,
     out: NDArray[np.float64],
 ) -> None:
     """Feeds rows to categorical streams; adds the weighted evidence after each row to `out`.
 
-    The bet: the next row falls into the cells as a Dirichlet prediction from recent rows says,
-    half a pseudo-count a cell placed as in the pool; kappa rows count as one. It bets on the
-    rank's place among the cells' shares of the pool, so it is fair for a pool of any size.
+    The bet: a cell is met as many times as often as its phase's pool says as it was in recent
+    rows, half a pseudo-count a cell placed as in the pool; kappa rows count as one. It bets on
+    the rank's place among the cells' shares of the pool, so it is fair for a pool of any size.
 
     Args:
-        codes: Cells of the rows. Shape (n, G).
+        codes: Cells of the rows. Shape (G, n).
+        phases: Seasonal phase of each row. Shape (n,).
         row: Index of the first row.
         seed: Seed of the tie-breaking draws.
         keys: One key a stream. Shape (G,).
         powers: 1 / kappa. Shape (G,).
         keeps: Share of the recent counts kept from row to row. Shape (G, H).
         shares: Weights of the streams. Shape (G,).
-        counts: Pools. Shape (G, cells). Changed.
-        coarse: Their partial sums. Changed.
-        sizes: Their sizes. Shape (G, 1). Changed.
-        recent: Fading counts. Shape (G, H, cells). Changed.
+        counts: Pools. Shape (G, S, cells). Changed.
+        sizes: Their sizes. Shape (G, S). Changed.
+        fading: Fading counts of the cells met. Shape (G, H, cells). Changed.
+        awaited: Fading sums of the cells' shares of the pools. Shape (G, H, cells). Changed.
         evidence: Shiryaev-Roberts sums. Shape (G, H). Changed.
         peak: Largest likelihood ratio over restarts. Shape (G, H). Changed.
         start: Restart of that ratio. Shape (G, H). Changed.
+        recent: Cells of the last rows, row r at r % RECENT. Shape (G, RECENT). Changed.
         grow: Whether rows join the pools.
         out: Evidence after each row. Shape (n,). Added to.
+
+    Reference:
+        R. E. Krichevsky, V. K. Trofimov, "The performance of universal encoding", IEEE
+        Transactions on Information Theory 27 (1981): half a pseudo-count a cell.
     """
-    cells = counts.shape[1]
-    for i in range(codes.shape[0]):
-        for g in range(codes.shape[1]):
-            cell = codes[i, g]
-            draw = uniform_at(seed, keys[g], row + i)
+    cells = counts.shape[2]
+    share = np.empty(cells)
+    for g in range(codes.shape[0]):
+        for i in range(codes.shape[1]):
+            cell, phase, now = codes[g, i], phases[i], row + i
             # The first cell is "missing", the last "unseen": they may be empty yet occur.
             half = 1.0
             for c in range(1, cells - 1):
-                half += 0.5 if counts[g, c] > 0 else 0.0
-            base = 1.0 / (sizes[g, 0] + half)
-            before = sizes[g, 0]
-            joined = counts[g, cell]
-            rank = grow_rank(cell, draw, counts[g], coarse[g], sizes[g], False)
+                half += 0.5 if counts[g, phase, c] > 0 else 0.0
+            base = 1.0 / (sizes[g, phase] + half)
+            below = 0
+            for c in range(cells):
+                live = counts[g, phase, c] > 0 or c == 0 or c == cells - 1
+                share[c] = (counts[g, phase, c] + 0.5) * base if live else 0.0
+                below += counts[g, phase, c] if c < cell else 0
+            draw = uniform_at(seed, keys[g], now)
+            rank = (below + draw * (counts[g, phase, cell] + 1)) / (sizes[g, phase] + 1.0)
             place, reach = -1, 0.0
             while reach <= rank and place < cells - 1:
                 place += 1
-                live = counts[g, place] > 0 or place == 0 or place == cells - 1
-                share = (counts[g, place] + 0.5) * base if live else 0.0
-                reach += share
+                reach += share[place]
             for h in range(keeps.shape[1]):
-                # The weights of n rows that fade by `keep` sum to (1 - keep^n) / (1 - keep).
-                keep = keeps[g, h]
-                size = (1.0 - keep ** (row + i)) / (1.0 - keep)
                 prior = half / powers[g]
-                predicted = (recent[g, h, place] + prior * share) / (size + prior)
-                ratio = (predicted / share) ** powers[g]
+                whole, lift = 0.0, 1.0
+                for c in range(cells):
+                    due = prior * share[c] + TINY
+                    met = (fading[g, h, c] + due) / (awaited[g, h, c] + due)
+                    whole += share[c] * met
+                    lift = met if c == place else lift
+                ratio = (lift / whole) ** powers[g]
                 grown = min((1.0 + evidence[g, h]) * ratio, CEILING)
                 evidence[g, h] = grown
                 out[i] += shares[g] * grown / keeps.shape[1]
                 fresh = peak[g, h] <= 1.0
-                start[g, h] = row + i if fresh else start[g, h]
+                start[g, h] = now if fresh else start[g, h]
                 peak[g, h] = min((1.0 if fresh else peak[g, h]) * ratio, CEILING)
                 for c in range(cells):
-                    recent[g, h, c] *= keep
-                recent[g, h, cell] += 1.0
+                    fading[g, h, c] *= keeps[g, h]
+                    awaited[g, h, c] = keeps[g, h] * awaited[g, h, c] + share[c]
+                fading[g, h, cell] += 1.0
+            recent[g, now % RECENT] = cell
             if grow:
-                counts[g, cell] = joined + 1
-                coarse[g, cell // COARSE] += 1
-                sizes[g, 0] = before + 1
+                counts[g, phase, cell] += 1
+                sizes[g, phase] += 1

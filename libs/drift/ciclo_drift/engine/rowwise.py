@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ciclo_drift.layout import CEILING, COARSE, LARGEST, POOL_ROWS, STEP_ROWS
+from ciclo_drift.engine.layout import CEILING, COARSE, LARGEST, POOL_ROWS, RECENT, STEP_ROWS, TINY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,6 +42,7 @@ def cells_of(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray
 
 def run_numeric(
     codes: NDArray[np.int16],
+    phases: NDArray[np.int16],
     row: int,
     seed: int,
     keys: NDArray[np.uint64],
@@ -61,26 +62,31 @@ def run_numeric(
     peak: NDArray[np.float64],
     start: NDArray[np.float64],
     start_sums: NDArray[np.float64],
+    recent: NDArray[np.int16],
     grow: bool,
+    dense: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
     """See `kernels.run_numeric`."""
     streams = np.arange(codes.shape[0])
-    for i, cells in enumerate(codes.T):
-        if (row + i) % STEP_ROWS == 0:
+    for i, (cells, phase) in enumerate(zip(codes.T, phases, strict=True)):
+        now = row + i
+        if now % STEP_ROWS == 0:
             peaked = np.minimum(peak * product, CEILING)
             fresh = peaked <= 1.0
             peak[:] = np.where(fresh, 1.0, peaked)
-            start[fresh] = row + i
+            start[fresh] = now
             start_sums[:] = np.where(fresh, sums.T[:, :, None], start_sums)
             product[:] = 1.0
-        here = counts[streams, cells].astype(np.int64)
-        below = np.cumsum(counts, axis=1, dtype=np.int64)[streams, cells] - here
-        ranks = (below + uniforms_at(seed, keys, row + i) * (here + 1)) / (sizes + 1.0)
-        joins = (sizes < POOL_ROWS) & grow
-        counts[streams, cells] += joins.astype(np.uint32)
-        coarse[streams, cells // COARSE] += joins.astype(np.uint32)
-        sizes += joins
+        pools, size = counts[:, phase], sizes[:, phase]
+        here = pools[streams, cells].astype(np.int64)
+        below = np.cumsum(pools, axis=1, dtype=np.int64)[streams, cells] - here
+        ranks = (below + uniforms_at(seed, keys, now) * (here + 1)) / (size + 1.0)
+        joins = (size < POOL_ROWS) & grow
+        pools[streams, cells] += joins.astype(np.uint32)
+        coarse[streams, phase, cells // COARSE] += joins.astype(np.uint32)
+        size += joins
+        recent[:, now % RECENT] = cells
         spots = np.searchsorted(edges, ranks, side="right")
         ratios = tables[table_of, spots]
         evidence[:] = (weights + evidence) * ratios
@@ -88,12 +94,15 @@ def run_numeric(
         held = evidence.sum(axis=1)
         if held.max() > CEILING:
             np.minimum(evidence, CEILING, out=evidence)
-        sums += np.stack([scores[spots], scores[spots] ** 2], axis=1)
+        moments = np.stack([scores[spots], scores[spots] ** 2])
+        sums += moments.T
+        dense[:, i] += moments.sum(axis=1)
         out[i] += shares @ held
 
 
 def run_categorical(
     codes: NDArray[np.int16],
+    phases: NDArray[np.int16],
     row: int,
     seed: int,
     keys: NDArray[np.uint64],
@@ -101,41 +110,43 @@ def run_categorical(
     keeps: NDArray[np.float64],
     shares: NDArray[np.float64],
     counts: NDArray[np.int64],
-    coarse: NDArray[np.int64],
     sizes: NDArray[np.int64],
-    recent: NDArray[np.float64],
+    fading: NDArray[np.float64],
+    awaited: NDArray[np.float64],
     evidence: NDArray[np.float64],
     peak: NDArray[np.float64],
     start: NDArray[np.float64],
+    recent: NDArray[np.int16],
     grow: bool,
     out: NDArray[np.float64],
 ) -> None:
     """See `kernels.run_categorical`."""
-    streams = np.arange(codes.shape[1])
-    for i, cells in enumerate(codes):
-        live = counts > 0
+    streams = np.arange(codes.shape[0])
+    for i, (cells, phase) in enumerate(zip(codes.T, phases, strict=True)):
+        now = row + i
+        pools, size = counts[:, phase], sizes[:, phase]
+        live = pools > 0
         live[:, [0, -1]] = True
-        base = sizes[:, 0] + 0.5 * live.sum(axis=1)
-        share = np.where(live, (counts + 0.5) / base[:, None], 0.0)
-        here = counts[streams, cells]
-        below = np.cumsum(counts, axis=1)[streams, cells] - here
-        draws = uniforms_at(seed, keys, row + i)
-        ranks = np.minimum((below + draws * (here + 1)) / (sizes[:, 0] + 1.0), 1.0 - 1e-16)
-        reached = np.cumsum(share, axis=1) <= ranks[:, None]
-        places = np.minimum(reached.sum(axis=1), counts.shape[1] - 1)
-        own = share[streams, places][:, None]
-        prior = (base - sizes[:, 0])[:, None] / powers[:, None]
-        known = (1.0 - keeps ** (row + i)) / (1.0 - keeps)
-        predicted = (recent[streams, :, places] + prior * own) / (known + prior)
-        ratios = (predicted / own) ** powers[:, None]
+        half = 0.5 * live.sum(axis=1)
+        share = np.where(live, (pools + 0.5) / (size + half)[:, None], 0.0)
+        here = pools[streams, cells]
+        below = np.cumsum(pools, axis=1)[streams, cells] - here
+        ranks = (below + uniforms_at(seed, keys, now) * (here + 1)) / (size + 1.0)
+        places = (np.cumsum(share, axis=1) <= ranks[:, None]).sum(axis=1)
+        places = np.minimum(places, pools.shape[1] - 1)
+        due = (half / powers)[:, None, None] * share[:, None] + TINY
+        lifts = (fading + due) / (awaited + due)
+        whole = (share[:, None] * lifts).sum(axis=2)
+        ratios = (lifts[streams, :, places] / whole) ** powers[:, None]
         evidence[:] = np.minimum((1.0 + evidence) * ratios, CEILING)
         out[i] += shares @ evidence.mean(axis=1)
         fresh = peak <= 1.0
-        start[fresh] = row + i
+        start[fresh] = now
         peak[:] = np.minimum(np.where(fresh, 1.0, peak) * ratios, CEILING)
-        recent *= keeps[:, :, None]
-        recent[streams, :, cells] += 1.0
+        fading *= keeps[:, :, None]
+        fading[streams, :, cells] += 1.0
+        awaited[:] = keeps[:, :, None] * awaited + share[:, None]
+        recent[:, now % RECENT] = cells
         if grow:
-            counts[streams, cells] += 1
-            coarse[streams, cells // COARSE] += 1
-            sizes += 1
+            pools[streams, cells] += 1
+            size += 1

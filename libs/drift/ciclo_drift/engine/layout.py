@@ -3,14 +3,21 @@
 CEILING = 1e280
 """Where evidence stops growing: past any threshold, and a row short of overflow."""
 
+TINY = 1e-300
+"""Keeps 0 / 0 from cells that no pool holds."""
+
 COARSE = 16
 """Cells of a sketch that share one partial sum."""
 
 GROUPS = 17
 """Partial sums of a numeric sketch: room for 272 cells."""
 
-STEP_ROWS = 8
-"""Rows after which the start of a change is looked at anew: what is said of it is a multiple."""
+STEP_ROWS = 64
+"""Rows after which the start of a change is looked at anew: what is said of a change that began
+before the kept rows is a multiple of it."""
+
+RECENT = 512
+"""Rows whose cells are kept, for the change point and for what a stream looks like now."""
 
 POOL_ROWS = 2**31
 """Rows after which a pool stops growing: by then it is as good as the truth, and counts fit into
