@@ -1,6 +1,7 @@
 """Sequential drift detection that keeps its false-alarm budget: NumPy in, numbers out."""
 
 from ciclo_drift.alarms import Alarm, Culprit, Kind
+from ciclo_drift.arrivals import ArrivalBank
 from ciclo_drift.block_mean import BlockMeanTest, Rise
 from ciclo_drift.blocks import BlockSums, sum_by_block
 from ciclo_drift.calibration import Certificate
@@ -16,6 +17,7 @@ from ciclo_drift.stream_set import StreamSet
 __all__ = [
     "DETECTORS",
     "Alarm",
+    "ArrivalBank",
     "BlockMeanTest",
     "BlockSums",
     "Certificate",

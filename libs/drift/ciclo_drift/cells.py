@@ -6,6 +6,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import ndtr
 
 from ciclo_drift.errors import DriftInputError
 
@@ -35,8 +36,9 @@ MAX_ATOMS = 64
 def numeric_edges(values: NDArray[np.float64], cells: int, name: str) -> NDArray[np.float64]:
     """Chooses the inner edges between cells of a numeric stream.
 
-    Repeated values get a cell of their own, the rest is cut at quantiles; values below the
-    smallest and above the largest have a cell each.
+    Repeated values get a cell of their own, the rest is cut at quantiles that are equidistant as
+    normal scores, so that the tails, which tell most, are cut finely; values below the smallest
+    and above the largest have a cell each.
 
     Args:
         values: The reference. Shape (m,), NaN = missing.
@@ -65,7 +67,7 @@ def numeric_edges(values: NDArray[np.float64], cells: int, name: str) -> NDArray
     atoms = unique[common[counts[common] > 2 * len(present) / cells]]
     spread = present[~np.isin(present, atoms)]
     # Each atom takes two edges; quantiles share what is left.
-    inner = np.linspace(0.0, 1.0, max(cells - 2 * len(atoms), 2) + 1)[1:-1]
+    inner = ndtr(np.linspace(-4.0, 4.0, max(cells - 2 * len(atoms), 2) + 1))[1:-1]
     cuts = np.quantile(spread, inner, method="lower")
     return np.unique(
         np.concatenate([[unique[0]], cuts, atoms, np.nextafter(atoms, np.inf), [after]])

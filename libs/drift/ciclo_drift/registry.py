@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 
+from ciclo_drift.arrivals import ArrivalBank
 from ciclo_drift.block_mean import BlockMeanTest
 from ciclo_drift.pairs import PairedComparison, Verdict
 from ciclo_drift.rank_bank import RankBank
@@ -108,6 +109,25 @@ def _fit_season(values: NDArray[np.float64], seed: int) -> StreamSet:
     return StreamSet.fit(columns, phases=phases, budget_rows=2_000, sums=True, seed=seed)
 
 
+def _event_times(values: NDArray[np.float64], first: int) -> NDArray[np.float64]:
+    """Some thirty events a minute, in minutes counted from `first`."""
+    counts = np.maximum(np.round(30.0 + 5.0 * values), 0.0).astype(np.int64)
+    return np.repeat(60.0 * (first + np.arange(len(values))) + 30.0, counts)
+
+
+def _fit_arrivals(values: NDArray[np.float64], seed: int) -> ArrivalBank:
+    ends = np.array([-30.0, 60.0 * len(values) + 30.0])
+    times = np.concatenate([_event_times(values, 0), ends])
+    return ArrivalBank.fit(times, bucket_seconds=60.0, budget_buckets=2_000, seed=seed)
+
+
+def _feed_arrivals(detector: Detector, values: NDArray[np.float64]) -> bool:
+    assert isinstance(detector, ArrivalBank)
+    detector.update(_event_times(values, detector.next_bucket))
+    detector.advance(60.0 * (detector.next_bucket + len(values)))
+    return detector.alarm is not None
+
+
 def _feed_block_mean(detector: Detector, values: NDArray[np.float64]) -> bool:
     assert isinstance(detector, BlockMeanTest)
     for value in values:
@@ -123,7 +143,7 @@ def _feed_pairs(detector: Detector, values: NDArray[np.float64]) -> bool:
 
 
 def _evidence(detector: Detector) -> float:
-    assert isinstance(detector, RankBank | StreamSet)
+    assert isinstance(detector, RankBank | StreamSet | ArrivalBank)
     return detector.evidence
 
 
@@ -183,6 +203,17 @@ DETECTORS: tuple[Registration, ...] = (
         null_share=0.394,
         shift=1.0,
         power_rows=100,
+    ),
+    Registration(
+        "ArrivalBank",
+        _fit_arrivals,
+        _feed_arrivals,
+        _evidence,
+        reference_rows=2_000,
+        null_rows=1_000,
+        null_share=0.394,
+        shift=1.0,
+        power_rows=60,
     ),
     Registration(
         "BlockMeanTest",
