@@ -62,11 +62,14 @@ class Certificate:
         certified: It is. If not: report, do not trigger.
         rows_needed: Rows that would do; those of the reference where it is certified.
         reason: One sentence for an operator.
+        longest_rows: The largest budget that the reference can promise; infinite where rows are
+            independent, 0 where it can promise none.
     """
 
     certified: bool
     rows_needed: int
     reason: str
+    longest_rows: float
 
 
 def certify(
@@ -102,15 +105,17 @@ def certify(
     if blocks is not None and blocks < LEAST_BLOCKS:
         needed = max(needed, math.ceil(rows / blocks * LEAST_BLOCKS))
         cause = f"{blocks} blocks seen, {LEAST_BLOCKS} needed"
-    reach = REACH_BLOCKS if blocks is not None else REACH_ROWS
-    if dependent and budget_rows > reach * rows:
-        needed, cause = max(needed, math.ceil(budget_rows / reach)), "budget beyond reference"
     if still_grows:
         needed, cause = max(needed, 4 * rows), "memory longer than the reference can measure"
+    reach = REACH_BLOCKS if blocks is not None else REACH_ROWS
+    longest = 0.0 if cause else reach * rows if dependent else math.inf
+    if dependent and budget_rows > reach * rows:
+        needed = max(needed, math.ceil(budget_rows / reach))
+        cause = cause or "budget beyond reference"
     if not cause:
-        return Certificate(True, rows, f"certified on {rows} rows, kappa {kappa:.1f}")
+        return Certificate(True, rows, f"certified on {rows} rows, kappa {kappa:.1f}", longest)
     reason = f"budget not certifiable: needs about {needed} rows ({cause}, kappa {kappa:.1f})"
-    return Certificate(False, needed, reason)
+    return Certificate(False, needed, reason, longest)
 
 
 def independent_threshold(kinds: Iterable[str], budget_rows: float) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.special import chdtri
 
 from ciclo_drift.errors import DriftInputError
 
@@ -14,14 +15,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    Pooling = Callable[[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]], float]
+    Reals = NDArray[np.float64]
+    Pooling = Callable[[Reals, Reals, Reals], tuple[float, float]]
 
 LEAST_GROUPS = 15
 """Blocks of one length below which their variance says too little."""
 
-NOISE = 5.0
-"""A ratio counts once it lies this many standard errors above 1: many are looked at, and those of
-tails are skewed."""
+CHANCE = 1e-6
+"""Chance that a ratio of independent rows counts. Some 400 are looked at for a stream, and one
+stream of 64 that seems dependent costs all of them the threshold of dependent rows."""
 
 GROWTH = 1.8
 """A ratio that grew this much over the last two doublings of length still grows."""
@@ -63,18 +65,37 @@ def block_starts(blocks: NDArray[np.generic]) -> NDArray[np.int64]:
     return starts.astype(np.int64)
 
 
-def largest_ratio(
-    moved: NDArray[np.float64], expected: NDArray[np.float64], chosen: NDArray[np.bool_]
-) -> float:
-    """The ratio of the most dependent score: each bet runs alone, so each must be fair."""
-    return float((moved[chosen] / np.maximum(expected[chosen], 1e-300)).max())
+def largest_ratio(ratios: Reals, weights: Reals, variances: Reals) -> tuple[float, float]:
+    """The ratio of the most dependent score: each bet runs alone, so each must be fair.
+
+    Args:
+        ratios: Variance of block sums over that of independent rows, per score. Shape (k,).
+        weights: Variance of each score. Shape (k,).
+        variances: Variance of each ratio, were rows independent. Shape (k,).
+
+    Returns:
+        The largest ratio, and the largest one beyond chance (1: none).
+    """
+    usable = ratios[weights > 0.0]
+    beyond = np.where(usable > _chance_limit(variances[weights > 0.0]), usable, 1.0)
+    return float(usable.max(initial=1.0)), float(beyond.max(initial=1.0))
 
 
-def mean_ratio(
-    moved: NDArray[np.float64], expected: NDArray[np.float64], chosen: NDArray[np.bool_]
-) -> float:
-    """The ratio of all scores together: categories are bet on together, and many are rare."""
-    return float(moved[chosen].sum() / max(float(expected[chosen].sum()), 1e-300))
+def mean_ratio(ratios: Reals, weights: Reals, variances: Reals) -> tuple[float, float]:
+    """The ratio of all scores together: categories are bet on together, and many are rare.
+
+    Arguments and result as for `largest_ratio`.
+    """
+    shares = weights / max(float(weights.sum()), 1e-300)
+    found = float(shares @ ratios)
+    limit = float(_chance_limit(np.array([shares**2 @ variances]))[0])
+    return found, found if found > limit else 1.0
+
+
+def _chance_limit(variances: Reals) -> Reals:
+    """What a ratio with mean 1 and this variance exceeds by `CHANCE`, as a scaled chi-square."""
+    freedom = 2.0 / np.maximum(variances, 1e-12)
+    return np.asarray(chdtri(freedom, CHANCE) / freedom)
 
 
 def measure_dependence(
@@ -95,8 +116,10 @@ def measure_dependence(
         Ratios at lengths 1, 2, 4, ... (declared blocks or rows) while `LEAST_GROUPS` fit.
     """
     centred = scores - scores.mean(axis=0)
-    variance = np.einsum("ij,ij->j", centred, centred)
     rows = len(scores)
+    variance = np.einsum("ij,ij->j", centred, centred) / rows
+    excess = np.einsum("ij,ij->j", centred**2, centred**2) / rows
+    excess = excess / np.maximum(variance, 1e-300) ** 2 - 3.0
     base = np.arange(rows, dtype=np.int64) if starts is None else starts
     names = np.unique(families)
     lengths, ratios = [], []
@@ -107,13 +130,15 @@ def measure_dependence(
         end = base[len(edges) * step] if len(edges) * step < len(base) else rows
         sums = np.add.reduceat(centred[:end], edges, axis=0)
         groups = len(edges)
-        moved = ((sums - sums.mean(axis=0)) ** 2).sum(axis=0) * groups / (groups - 1)
-        expected = variance * end / rows
-        found = np.array([pool(moved, expected, families == name) for name in names])
-        beyond = 1.0 + NOISE * np.sqrt(2.0 / (groups - 1))
-        kappas = np.maximum(kappas, np.where(found > beyond, found, 1.0))
-        lengths.append(end / groups)
-        ratios.append(float(found.max()))
+        length = end / groups
+        moved = ((sums - sums.mean(axis=0)) ** 2).sum(axis=0) / (groups - 1)
+        found = moved / np.maximum(variance * length, 1e-300)
+        # The variance of a variance grows with the kurtosis, which sums of many rows lose.
+        spread = (2.0 + np.maximum(excess, 0.0) / length) / (groups - 1)
+        pooled = [pool(*(part[families == n] for part in (found, variance, spread))) for n in names]
+        kappas = np.maximum(kappas, [beyond for _, beyond in pooled])
+        lengths.append(length)
+        ratios.append(max(ratio for ratio, _ in pooled))
         step *= 2
     still = len(ratios) > 2 and kappas.max() > 1.0 and ratios[-1] > GROWTH * ratios[-3]
     return Dependence(np.array(lengths), np.array(ratios), kappas, bool(still))

@@ -66,6 +66,18 @@ def culprits_of(bank: Bank) -> tuple[Culprit, ...]:
     return tuple(sorted(found, key=lambda culprit: (-culprit.share, culprit.stream)))
 
 
+def distances_of(bank: Bank) -> dict[str, float]:
+    """How far the kept rows of each stream lie from its reference; see `StreamSet.distances`."""
+    found = {}
+    for stream, reference in enumerate(bank.references):
+        before, now = _shares_then_and_now(reference, *bank.recent(stream))
+        parted = now - before if bank.row else np.zeros_like(now)
+        ordered = np.abs(np.cumsum(parted)).max()
+        either = np.abs(parted).sum() / 2.0
+        found[reference.name] = float(ordered if reference.kind == "numeric" else either)
+    return found
+
+
 def _culprits(bank: Bank, whole: float) -> list[Culprit]:
     shares = bank.evidence() * bank.shares / whole
     explain = {"numeric": _number, "categorical": _category}

@@ -17,7 +17,7 @@ from ciclo_drift.cells import (
 )
 from ciclo_drift.dependence import Dependence, largest_ratio, mean_ratio, measure_dependence
 from ciclo_drift.errors import DriftInputError
-from ciclo_drift.whitening import LEAST_GAIN, LEAST_KAPPA, MEMORY_ROWS, Whitening
+from ciclo_drift.whitening import LEAST_GAIN, MEMORY_ROWS, Whitening
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,15 +66,15 @@ def sketch_numbers(
         seed: Seed of ties.
     """
     plain = _plain(numbers, phases, starts, cells, name, seed)
-    kappa = float(plain.serial.kappas.max())
-    if starts is not None or kappa <= LEAST_KAPPA:
+    if starts is not None:
         return plain
     whitening = Whitening.fit(plain.codes, phases, plain.edges, plain.counts)
     if whitening is None:
         return plain
     left, _ = whitening.residuals(plain.codes, phases, np.zeros(MEMORY_ROWS))
     white = _plain(left, phases, starts, cells, name, seed)
-    helps = float(white.serial.kappas.max()) - 1.0 <= (1.0 - LEAST_GAIN) * (kappa - 1.0)
+    before, after = (float(sketch.serial.kappas.max()) - 1.0 for sketch in (plain, white))
+    helps = after <= (1.0 - LEAST_GAIN) * before
     return replace(white, whitening=whitening) if helps else plain
 
 

@@ -13,7 +13,7 @@ from ciclo_drift.blocks import require_between
 from ciclo_drift.calibration import FEW_SEGMENTS, SEGMENTS, Certificate, certify, thresholds_for
 from ciclo_drift.dependence import block_starts
 from ciclo_drift.errors import DriftInputError
-from ciclo_drift.explanation import culprits_of
+from ciclo_drift.explanation import culprits_of, distances_of
 from ciclo_drift.reference import Reference
 from ciclo_drift.rows import Rows, phases_of_rows
 from ciclo_drift.snapshots import Snapshot, require_kind
@@ -202,6 +202,18 @@ class StreamSet:
         culprits = culprits_of(self._bank)
         return Alarm(self.rows - 1, culprits[0].since_row, self.evidence, self.threshold, culprits)
 
+    def distances(self) -> dict[str, float]:
+        """How far each stream's last rows, at most 512, lie from the reference as it was.
+
+        A slow ramp is partly absorbed by pools that grow; here nothing grows, and nothing alarms:
+        no budget could be stated. Of independent rows, 512 lie about .04 away.
+
+        Returns:
+            Largest difference of the cumulative shares of cells (Kolmogorov-Smirnov), in [0, 1];
+            for categories half the sum of the differences of their shares.
+        """
+        return distances_of(self._bank)
+
     def reset(self) -> None:
         """Starts anew, from the references."""
         self._bank.reset()
@@ -222,6 +234,7 @@ class StreamSet:
             "threshold": np.array(self.threshold),
             "seed": np.array(self._bank.seed),
             "certificate": np.array([certificate.certified, certificate.rows_needed]),
+            "longest_rows": np.array(certificate.longest_rows),
             "reason": np.array(certificate.reason),
         }
 
@@ -237,7 +250,8 @@ class StreamSet:
         packed = [snapshot[f"reference_{i}"] for i in range(len(shares))]
         references = [Reference.from_bytes(array.tobytes()) for array in packed]
         certified, needed = (int(value) for value in snapshot["certificate"])
-        certificate = Certificate(bool(certified), needed, str(snapshot["reason"]))
+        longest = float(snapshot["longest_rows"])
+        certificate = Certificate(bool(certified), needed, str(snapshot["reason"]), longest)
         threshold, seed = float(snapshot["threshold"]), int(snapshot["seed"])
         count = int(snapshot["streams"])
         streams = cls(references[:count], shares, threshold, certificate, seed, references[count:])

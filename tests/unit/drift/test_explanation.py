@@ -144,3 +144,19 @@ def test_an_input_that_only_moved_is_not_called_broken(seed: int):
 
     assert alarm.kind is Kind.COVARIATE
     assert [c.fault for c in alarm.culprits] == [None] * 3
+
+
+def test_a_ramp_too_slow_to_be_noticed_shows_in_the_distance_to_the_reference():
+    streams, live = fitted(), world(1, 2_000)
+    assert set(streams.distances().values()) == {0.0}
+
+    streams.update(live)
+    still = streams.distances()
+    streams.reset()
+    live["speed"] += np.linspace(0.0, 8.0, 2_000)
+    live["fuel"][-512:] = "a"
+    streams.update(live)
+
+    assert max(still.values()) < 0.1
+    assert streams.distances()["speed"] == pytest.approx(0.27, abs=0.06)
+    assert streams.distances()["fuel"] == pytest.approx(0.4, abs=0.03)

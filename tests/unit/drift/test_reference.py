@@ -223,6 +223,17 @@ def test_a_year_is_not_promised_on_a_quarter_of_one():
     assert "needs about 18250 rows (budget beyond" in reference.certificate(365 * 50).reason
 
 
+def test_a_reference_says_which_budgets_it_is_long_enough_for():
+    values = autoregressive(0.5, 5_000)
+    days = np.repeat(np.arange(50), 100)
+
+    assert Reference.numeric(normal()).certificate(10).longest_rows == np.inf
+    dependent = Reference.numeric(values, budgets_rows=[1_000]).certificate(1_000)
+    assert dependent.longest_rows == 10_000.0
+    assert Reference.numeric(normal(5_000), blocks=days).certificate(100).longest_rows == 5_000.0
+    assert Reference.numeric(np.cumsum(normal())).certificate(100).longest_rows == 0.0
+
+
 def test_a_long_independent_reference_is_certified():
     assert Reference.numeric(normal()).certificate(1_000_000).certified
 
