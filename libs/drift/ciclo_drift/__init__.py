@@ -6,6 +6,7 @@ from ciclo_drift.block_mean import BlockMeanTest, Rise
 from ciclo_drift.blocks import BlockSums, sum_by_block
 from ciclo_drift.calibration import Certificate
 from ciclo_drift.errors import DriftInputError
+from ciclo_drift.late_labels import LateLosses, MatureBlock
 from ciclo_drift.losses import expected_log_loss, log_loss
 from ciclo_drift.pairs import Comparison, PairedComparison, Verdict, compare_blocks
 from ciclo_drift.rank_bank import RankBank
@@ -25,6 +26,8 @@ __all__ = [
     "Culprit",
     "DriftInputError",
     "Kind",
+    "LateLosses",
+    "MatureBlock",
     "PairedComparison",
     "RankBank",
     "Reference",

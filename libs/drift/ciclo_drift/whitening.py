@@ -65,7 +65,7 @@ class Whitening:
         z = scores[phases, codes]
         lagged = np.stack([np.roll(z, k) for k in range(1, MEMORY_ROWS + 1)], axis=1)[MEMORY_ROWS:]
         aim = z[MEMORY_ROWS:]
-        if float(aim.std()) == 0.0:
+        if float(np.ptp(aim)) == 0.0:
             return None
         found, best = None, len(aim) * np.log(max(float(aim @ aim), 1e-300)) - 2.0 * LEAST_NATS
         for order in range(1, MEMORY_ROWS + 1):
