@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LEAST_GROUPS = 15
 """Blocks of one length below which their variance says too little."""
 
-CHANCE = 1e-6
+CHANCE = 1e-7
 """Chance that a ratio of independent rows counts. Some 400 are looked at for a stream, and one
 stream of 64 that seems dependent costs all of them the threshold of dependent rows."""
 
