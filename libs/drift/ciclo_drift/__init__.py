@@ -6,6 +6,7 @@ from ciclo_drift.block_mean import BlockMeanTest, Rise
 from ciclo_drift.blocks import BlockSums, sum_by_block
 from ciclo_drift.calibration import Certificate
 from ciclo_drift.errors import DriftInputError
+from ciclo_drift.joint import JointBank, Moved
 from ciclo_drift.late_labels import LateLosses, MatureBlock
 from ciclo_drift.losses import expected_log_loss, log_loss
 from ciclo_drift.pairs import Comparison, PairedComparison, Verdict, compare_blocks
@@ -25,9 +26,11 @@ __all__ = [
     "Comparison",
     "Culprit",
     "DriftInputError",
+    "JointBank",
     "Kind",
     "LateLosses",
     "MatureBlock",
+    "Moved",
     "PairedComparison",
     "RankBank",
     "Reference",

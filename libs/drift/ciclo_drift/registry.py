@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
+from scipy.special import ndtri
 
 from ciclo_drift.arrivals import ArrivalBank
 from ciclo_drift.block_mean import BlockMeanTest
+from ciclo_drift.joint import JointBank
 from ciclo_drift.pairs import PairedComparison, Verdict
 from ciclo_drift.rank_bank import RankBank
 from ciclo_drift.reference import Reference
@@ -50,6 +52,7 @@ class Registration:
         null_share: Share of such streams that may alarm.
         shift: Shift of the mean that it must find.
         power_rows: Numbers after the shift within which it must, nine times in ten.
+        most_bytes: Size of its snapshot, at most.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Registration:
     null_share: float
     shift: float
     power_rows: int
+    most_bytes: int = 100_000
 
 
 SEASON = 4
@@ -109,6 +113,19 @@ def _fit_season(values: NDArray[np.float64], seed: int) -> StreamSet:
     return StreamSet.fit(columns, phases=phases, budget_rows=2_000, sums=True, seed=seed)
 
 
+def _as_vectors(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Eight dimensions, the first of which is watched for the shift; the others follow by bits."""
+    phases = np.abs(values[:, None]) * 10.0 ** np.arange(3, 10) % 1.0
+    rest = np.asarray(ndtri(np.clip(phases, 1e-6, 1.0 - 1e-6)))
+    return np.concatenate([values[:, None], rest], axis=1)
+
+
+def _feed_joint(detector: Detector, values: NDArray[np.float64]) -> bool:
+    assert isinstance(detector, JointBank)
+    detector.update(_as_vectors(values))
+    return detector.alarm is not None
+
+
 def _event_times(values: NDArray[np.float64], first: int) -> NDArray[np.float64]:
     """Some thirty events a minute, in minutes counted from `first`."""
     counts = np.maximum(np.round(30.0 + 5.0 * values), 0.0).astype(np.int64)
@@ -143,7 +160,7 @@ def _feed_pairs(detector: Detector, values: NDArray[np.float64]) -> bool:
 
 
 def _evidence(detector: Detector) -> float:
-    assert isinstance(detector, RankBank | StreamSet | ArrivalBank)
+    assert isinstance(detector, RankBank | StreamSet | JointBank | ArrivalBank)
     return detector.evidence
 
 
@@ -203,6 +220,18 @@ DETECTORS: tuple[Registration, ...] = (
         null_share=0.394,
         shift=1.0,
         power_rows=100,
+    ),
+    Registration(
+        "JointBank",
+        lambda values, seed: JointBank.fit(_as_vectors(values), budget_rows=2_000, seed=seed),
+        _feed_joint,
+        _evidence,
+        reference_rows=2_000,
+        null_rows=1_000,
+        null_share=0.394,
+        shift=1.0,
+        power_rows=120,
+        most_bytes=400_000,
     ),
     Registration(
         "ArrivalBank",

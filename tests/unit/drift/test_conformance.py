@@ -99,7 +99,7 @@ def test_a_snapshot_holds_arrays_that_need_no_pickle_and_stays_small(entry: Regi
     detector = fresh(entry)
     entry.feed(detector, stream(7, 50))
 
-    assert len(pack(detector.snapshot())) < 100_000
+    assert len(pack(detector.snapshot())) < entry.most_bytes
 
 
 @EVERY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -153,7 +153,7 @@ class JointBank:
     @property
     def alarm(self) -> Alarm | None:
         """The alarm since the last reset, if any; its culprits are scores."""
-        return self._streams.alarm
+        return _of_scores(self._streams.alarm)
 
     def update(self, vectors: object) -> Alarm | None:
         """Takes rows in order; returns the alarm if one of them raised it.
@@ -167,11 +167,11 @@ class JointBank:
             DriftInputError: Not numbers, or of another shape; no row is counted.
         """
         rows = _as_rows(vectors, len(self._scores.fitted.centre))
-        return self._streams.update(self._scores.run(rows))
+        return _of_scores(self._streams.update(self._scores.run(rows)))
 
     def report(self) -> Alarm:
         """What the scores say now; changes nothing."""
-        return self._streams.report()
+        return _of_scores(self._streams.report())
 
     def moved(self, limit: int = 5) -> tuple[Moved, ...]:
         """The dimensions whose means have moved most over the last 200 rows or so.
@@ -207,6 +207,21 @@ class JointBank:
         bank = cls(scores, StreamSet.restore(_part(snapshot, "streams_")))
         bank._start = _part(snapshot, "start_")
         return bank
+
+
+@overload
+def _of_scores(alarm: Alarm) -> Alarm: ...
+@overload
+def _of_scores(alarm: Alarm | None) -> Alarm | None: ...
+def _of_scores(alarm: Alarm | None) -> Alarm | None:
+    """An alarm in which no score looks broken: one out of range is what it was made for."""
+    if alarm is None:
+        return None
+    missing = {None, "missing"}
+    return replace(
+        alarm,
+        culprits=tuple(c if c.fault in missing else replace(c, fault=None) for c in alarm.culprits),
+    )
 
 
 def _as_rows(vectors: object, dimensions: int | None) -> NDArray[np.float64]:
