@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ciclo_monitor.domain.watermark import AGREEING, OUTWEIGHED, Watermark
@@ -92,6 +92,7 @@ def test_a_record_that_mixes_a_wrong_clock_with_right_ones_settles_nothing_wrong
 
 
 @given(st.lists(st.integers(0, 3 * REACH), min_size=1, max_size=60))
+@example([111, 111, 111, 111, 111, 111, 12, 113, 113, 113, 112, 213, 213])
 def test_it_never_goes_back_once_it_is_settled(times: list[int]) -> None:
     mark = after(SETTLED)
     for time in times:

@@ -64,7 +64,7 @@ class Watermark:
             self.now_us = int(times_us.min())
         near = self._follow(times_us)
         if not near.all() and self._is_believed(times_us, near):
-            self.now_us, self.ahead = self.ahead_us, 0.0
+            self.now_us, self.ahead = max(self.now_us, self.ahead_us), 0.0
             near = self._follow(times_us)
         elif near.all():
             self.ahead = max(self.ahead - 1.0, 0.0)
