@@ -6,6 +6,7 @@ UV := build/tools/bin/uv
 BIN := .venv/bin
 DISTRIBUTIONS := $(wildcard libs/*) $(wildcard services/*) deploy/local
 PROTOS := $(shell cd protos && find ciclo -name '*.proto' | sort)
+BENCHMARKS := $(notdir $(basename $(wildcard tests/benchmarks/[a-z]*.py)) $(patsubst %/__main__.py,%,$(wildcard tests/benchmarks/*/__main__.py)))
 
 help: ## Print this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,7 +64,7 @@ test-long: setup ## Play the demo's controls: nothing is retrained or promoted t
 	set -e; for control in permuted no-labels equal; do $(BIN)/ciclo demo --control $$control; done
 
 bench: setup ## Measure one thing beside its target: make bench NAME=monitor
-	@test -f "tests/benchmarks/$(NAME).py" || { echo "NAME is one of: $(basename $(notdir $(wildcard tests/benchmarks/[a-z]*.py)))"; exit 2; }
+	@[[ " $(BENCHMARKS) " == *" $(NAME) "* ]] || { echo "NAME is one of: $(BENCHMARKS)"; exit 2; }
 	$(BIN)/python -m tests.benchmarks.$(NAME) $(ARGS)
 
 study: build/stamps/protos ## Show offline what the flights of 2013 hold
