@@ -26,7 +26,7 @@ ENGINE = best_engine()
 """The inner loops."""
 
 CELLS = layout.GROUPS * layout.COARSE
-"""Room for the cells of a numeric sketch: above 256 + 3."""
+"""Room for the cells of a numeric sketch: 253 between the extremes, beyond them, missing."""
 
 MEMORIES_ROWS = (50.0, 200.0, 800.0)
 """Rows over which the predictions of categories fade, times kappa: a prediction that learns within

@@ -100,7 +100,7 @@ class Reference:
         values: object,
         *,
         name: str = "",
-        cells: int = 256,
+        cells: int = 253,
         blocks: NDArray[np.generic] | None = None,
         phases: object = None,
         losses: NDArray[np.float64] | None = None,
@@ -112,7 +112,7 @@ class Reference:
         Args:
             values: Reference rows in time order, NaN = missing. Shape (m,), m >= 100.
             name: Name of the stream.
-            cells: Cells between the extremes. In [8, 256].
+            cells: Cells between the extremes. In [8, 253].
             blocks: Id of the time block of each row, for rows that depend on each other within
                 a block, in whatever order. Shape (m,). None: none declared; what rows foretell
                 of the next is then taken out, if that helps.
@@ -126,8 +126,8 @@ class Reference:
         Raises:
             DriftInputError: Too few rows, all missing, all the same, or shapes differ.
         """
-        if not 8 <= cells <= 256:
-            raise DriftInputError("cells", f"{cells}", "between 8 and 256")
+        if not 8 <= cells <= 253:
+            raise DriftInputError("cells", f"{cells}", "between 8 and 253")
         numbers = as_numbers(as_column(np.asarray(values), name), name)
         season = phases_of_rows(phases, len(numbers))
         starts = declared_starts(blocks, len(numbers))

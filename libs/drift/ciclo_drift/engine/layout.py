@@ -1,4 +1,4 @@
-"""Sizes of the streams' state, shared by both engines."""
+"""Sizes of the streams' state, shared by both engines; COARSE, STEP_ROWS, RECENT: powers of two."""
 
 CEILING = 1e280
 """Where evidence stops growing: past any threshold, and a row short of overflow."""
@@ -9,8 +9,8 @@ TINY = 1e-300
 COARSE = 16
 """Cells of a sketch that share one partial sum."""
 
-GROUPS = 17
-"""Partial sums of a numeric sketch: room for 272 cells."""
+GROUPS = 16
+"""Partial sums of a numeric sketch: room for 256 cells."""
 
 STEP_ROWS = 64
 """Rows after which the start of a change is looked at anew: what is said of a change that began
