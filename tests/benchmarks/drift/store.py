@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CACHE = Path("build/bench/drift")
 
 OURS = (
-    "libs/drift/ciclo_drift/**/*.py",
+    *(f"libs/drift/ciclo_drift/{folder}*.py" for folder in ("", "engine/", "joint/")),
     *(
         f"tests/benchmarks/drift/{name}.py"
         for name in ("streams", "arms", "budgets", "many", "vectors")
