@@ -119,7 +119,7 @@ def measure_dependence(
     rows = len(scores)
     variance = np.einsum("ij,ij->j", centred, centred) / rows
     excess = np.einsum("ij,ij->j", centred**2, centred**2) / rows
-    excess = excess / np.maximum(variance, 1e-300) ** 2 - 3.0
+    excess = excess / np.maximum(variance**2, 1e-300) - 3.0
     base = np.arange(rows, dtype=np.int64) if starts is None else starts
     names = np.unique(families)
     lengths, ratios = [], []

@@ -35,6 +35,10 @@ FAULT_SHARE = 0.2
 STUCK_SHARE = 0.5
 """Share of rows that must newly lie in one of many cells for an input to look stuck."""
 
+FAULT_ROWS = 8
+"""Last rows that are looked at for a fault by themselves: three rows without a value may alarm, and
+the start of a change that was found then may lie before them."""
+
 FAULT_NATS = 12.0
 """Evidence that a fault needs, in nats: three rows will do where none was like them before."""
 
@@ -102,29 +106,41 @@ def _number(bank: Bank, stream: int, share: float) -> Culprit:
     far = _far_start(bank.row, int(start), peak * product)
     since = _start(logsumexp(gained, axis=1), float(evidence.sum()), bank.row, far)
     kept = len(cells) - (bank.row - since.row)
-    if bank.row == 0:
-        mean, square = 0.0, 1.0
-    elif kept >= 0:
-        scores = bets.bin_scores()[bins[kept:]]
-        mean, square = float(scores.mean()), float((scores**2).mean())
-    else:
-        mean, square = (float(s) / (bank.row - since.row) for s in bank.start_sums(stream)[:, best])
-    family = bets.FAMILIES[int(np.searchsorted(bets.FAMILY_ENDS, best, side="right"))]
-    unit = 1.0 if reference.whitening is None else reference.whitening.unit
-    change, size = "shape", mean * unit
-    if family == "mean":
-        change = "up" if mean > 0.0 else "down"
-    elif family == "spread":
-        size = math.sqrt(max(square - mean**2, 0.0))
-        change = "wider" if size > 1.0 else "narrower"
-    elif family == "tail":
-        change = TAIL_NAMES[(best - bets.FAMILY_ENDS[1]) // len(bets.TAILS)]
-    before, now = _shares_then_and_now(reference, cells[max(kept, 0) :], phases[max(kept, 0) :])
+    mean, square = _moments(bank, stream, best, since.row, bins[max(kept, 0) :])
+    change, size = _change(best, mean, square)
+    if reference.whitening is not None and change not in {"wider", "narrower"}:
+        size *= reference.whitening.unit
+    cells, phases = cells[max(kept, 0) :], phases[max(kept, 0) :]
+    before, now = _shares_then_and_now(reference, cells, phases)
     medians = (_median(reference, before), _median(reference, now))
-    fault = _number_fault(before, now, len(cells) - max(kept, 0), reference.rows)
+    fault = _fault(reference, cells, phases)
     effect = _effect(reference, before, now)
     rows = (since.row, since.low, since.high)
     return Culprit(reference.name, *rows, share, change, size, None, *medians, effect, fault)
+
+
+def _moments(
+    bank: Bank, stream: int, bet: int, since: int, bins: NDArray[np.int64]
+) -> tuple[float, float]:
+    """Mean of the scores and of their squares since a row; `bins` are the kept ones since then."""
+    if bank.row - since > len(bins):
+        first, second = (float(s) / (bank.row - since) for s in bank.start_sums(stream)[:, bet])
+        return first, second
+    scores = bets.bin_scores()[bins]
+    return (float(scores.mean()), float((scores**2).mean())) if len(scores) else (0.0, 1.0)
+
+
+def _change(bet: int, mean: float, square: float) -> tuple[str, float]:
+    """What the bet that won says of the change, and its size."""
+    family = bets.FAMILIES[int(np.searchsorted(bets.FAMILY_ENDS, bet, side="right"))]
+    if family == "mean":
+        return "up" if mean > 0.0 else "down", mean
+    if family == "spread":
+        deviation = math.sqrt(max(square - mean**2, 0.0))
+        return "wider" if deviation > 1.0 else "narrower", deviation
+    if family == "tail":
+        return TAIL_NAMES[(bet - bets.FAMILY_ENDS[1]) // len(bets.TAILS)], mean
+    return "shape", mean
 
 
 def _category(bank: Bank, stream: int, share: float) -> Culprit:
@@ -145,16 +161,9 @@ def _category(bank: Bank, stream: int, share: float) -> Culprit:
     floor = 0.5 / max(reference.rows, 1)
     cell = int(np.argmax((now - before) * np.log((now + floor) / (before + floor))))
     name, half = reference.cell_name(cell), float(np.abs(now - before).sum()) / 2.0
-    rows = len(cells) - kept
-    broken = {0: "missing", len(now) - 1: "unseen"}
-    faults = [
-        word
-        for c, word in broken.items()
-        if _is_fault(before[c], now[c], FAULT_SHARE, rows, reference.rows)
-    ]
     since = (start.row, start.low, start.high)
     sizes = (float(before[cell]), float(now[cell]), _effect(reference, before, now))
-    fault = faults[0] if faults else None
+    fault = _fault(reference, cells[kept:], phases[kept:])
     return Culprit(reference.name, *since, share, "categories", half, name, *sizes, fault)
 
 
@@ -247,18 +256,29 @@ def _effect(
     return float((now - before) @ reference.losses) if len(reference.losses) else None
 
 
-def _number_fault(
-    before: NDArray[np.float64], now: NDArray[np.float64], rows: int, known: int
-) -> str | None:
-    """What looks broken about a numeric stream, from its shares of `known` and of `rows` rows."""
-    cell = int(np.argmax(now - before))
-    if _is_fault(before[0], now[0], FAULT_SHARE, rows, known):
-        return "missing"
-    if _is_fault(before[1] + before[-1], now[1] + now[-1], FAULT_SHARE, rows, known):
-        return "out of range"
-    if len(now) > MANY_CELLS and _is_fault(before[cell], now[cell], STUCK_SHARE, rows, known):
-        return "stuck"
+def _fault(reference: Reference, cells: NDArray[np.int16], phases: NDArray[np.int16]) -> str | None:
+    """What looks broken about a stream whose cells since the change are these."""
+    for last in (len(cells), FAULT_ROWS):
+        before, now = _shares_then_and_now(reference, cells[-last:], phases[-last:])
+        for fault, risen, least in _suspicions(reference, before, now):
+            if _is_fault(*risen, least, min(last, len(cells)), reference.rows):
+                return fault
     return None
+
+
+def _suspicions(
+    reference: Reference, before: NDArray[np.float64], now: NDArray[np.float64]
+) -> list[tuple[str, tuple[float, float], float]]:
+    """Faults that a stream may have: name, share of rows then and now, least rise of that share."""
+    missing = ("missing", (float(before[0]), float(now[0])), FAULT_SHARE)
+    if reference.kind == "categorical":
+        return [missing, ("unseen", (float(before[-1]), float(now[-1])), FAULT_SHARE)]
+    beyond = (float(before[1] + before[-1]), float(now[1] + now[-1]))
+    found = [missing, ("out of range", beyond, FAULT_SHARE)]
+    if len(now) > MANY_CELLS:
+        cell = int(np.argmax(now - before))
+        found.append(("stuck", (float(before[cell]), float(now[cell])), STUCK_SHARE))
+    return found
 
 
 def _is_fault(before: float, now: float, least: float, rows: int, known: int) -> bool:

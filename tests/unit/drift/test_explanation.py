@@ -137,6 +137,16 @@ def test_a_broken_input_is_called_so(breaking, stream: str, fault: str):
 
 
 @pytest.mark.parametrize("seed", range(10))
+def test_three_missing_rows_are_enough_to_see_the_fault(seed: int):
+    streams, live = fitted(seed), world(100 + seed, 500)
+    live["speed"][480:] = np.nan
+    alarm = alarm_after(streams, live)
+
+    assert alarm.row <= 486
+    assert (alarm.culprits[0].stream, alarm.culprits[0].fault) == ("speed", "missing")
+
+
+@pytest.mark.parametrize("seed", range(10))
 def test_an_input_that_only_moved_is_not_called_broken(seed: int):
     live = world(100 + seed, 600)
     live["speed"] += 10.0

@@ -122,6 +122,15 @@ def test_categories_have_seasons_too():
     assert str(best_season(times, {"fuel": fuel})) == "hour"
 
 
+def test_a_season_that_is_sure_but_small_is_not_worth_splitting_the_reference_for():
+    times = clock(1_000)
+    small = 0.14 * np.sin(times / HOUR * np.pi / 12)
+
+    noise = np.random.default_rng(0).normal(size=len(times))
+    assert str(best_season(times, {"load": small + noise})) == "none"
+    assert str(best_season(times, {"load": 3.0 * small + noise})) == "hour"
+
+
 def test_too_few_days_show_no_season():
     times, values = world("hours of workdays", 3, 0)
 

@@ -165,7 +165,10 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             "error: --season: 'hour' and no times; expected the column of times in --time",
         ),
         (["--time", "clock"], "error: --time: no column 'clock' in the reference"),
-        (["--label", "fuel", "--score", "load"], "give numbers with --prediction instead"),
+        (
+            ["--label", "fuel", "--score", "load"],
+            "other labels go with --prediction and no --score",
+        ),
     ],
 )
 def test_errors_name_the_option(

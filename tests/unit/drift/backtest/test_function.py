@@ -165,11 +165,17 @@ def test_numbers_have_an_absolute_error_and_classes_an_error():
     before, now = reference(), table(1_000, 1)
     for side in (before, now):
         side["guess"] = side["load"] + side["speed"]
+        side["class"] = np.where(side["speed"] > 1.0, "gas", side["fuel"])
+        side["high"] = side["load"] > 0.0
 
     numbers = backtest(before, now, budget=BUDGET, label="load", prediction="guess")
-    classes = backtest(before, now, budget=BUDGET, label="fuel", prediction="guess")
+    classes = backtest(before, now, budget=BUDGET, label="fuel", prediction="class")
+    truths = backtest(before, now, budget=BUDGET, label="high", prediction="guess")
 
     assert (numbers.loss, classes.loss) == ("absolute error", "error")
+    assert truths.loss == "absolute error"
+    with pytest.raises(DriftInputError, match=r"fuel: '.*' at row 0; expected 0 and 1, or true"):
+        backtest(before, now, label="fuel", prediction="guess")
 
 
 def test_an_input_that_goes_missing_is_broken():

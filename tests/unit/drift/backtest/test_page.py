@@ -18,7 +18,10 @@ def drifted() -> Backtest:
     now = timed(table(3_000, 1, shift_at=2_000))
     now["fuel"] = now["fuel"].astype(object)
     now["fuel"][1_000:] = np.where(np.arange(2_000) % 2, "<script>&", "coal")
-    return backtest(timed(reference()), now, budget="1 per 20000 rows", time="time", season="hour")
+    before = timed(reference())
+    for side in (before, now):
+        side["<i>load"] = side.pop("load")
+    return backtest(before, now, budget="1 per 20000 rows", time="time", season="hour")
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +37,14 @@ def page(found: Backtest) -> str:
 def test_the_page_names_streams_changes_budget_and_command(found: Backtest, page: str):
     text = re.sub(r"<[^>]+>", " ", page)
 
-    for name in (*found.streams, "1 per 20000 rows", "python -m ciclo_drift backtest", "certified"):
+    assert "&lt;i&gt;load" in text
+    for name in (
+        "speed",
+        "fuel",
+        "1 per 20000 rows",
+        "python -m ciclo_drift backtest",
+        "certified",
+    ):
         assert name in text
     for alarm in found.alarms[:1]:
         assert f"{alarm.row:,}" in text
@@ -49,6 +59,7 @@ def test_the_page_needs_nothing_from_elsewhere(page: str):
 
 def test_names_cannot_break_the_page(page: str):
     assert "&lt;script&gt;&amp;" in page
+    assert "<i>" not in page
 
 
 def test_every_plot_is_sound_and_takes_its_colours_from_the_page(found: Backtest, page: str):
@@ -70,10 +81,28 @@ def test_equal_tables_give_equal_bytes(page: str):
 
 
 def test_pictures_show_shares_of_all_rows(found: Backtest):
-    assert {picture.stream for picture in found.pictures} >= {"load", "fuel"}
+    assert {picture.stream for picture in found.pictures} >= {"<i>load", "fuel"}
     for picture in found.pictures:
         assert picture.before.sum() == pytest.approx(1.0)
         assert picture.now.sum() == pytest.approx(1.0)
+
+
+def test_a_picture_compares_rows_with_the_same_hours_of_the_reference():
+    def tide(rows: int, seed: int) -> dict:
+        columns = timed(table(rows, seed), minutes=60)
+        return columns | {"load": columns["load"] + 8.0 * (np.arange(rows) % 24 >= 12)}
+
+    live = tide(2_400, 2)
+    live["load"][1_200:] += 2.0
+    kept = np.flatnonzero(np.arange(2_400) % 24 < 12)
+    nights = {name: column[kept] for name, column in live.items()}
+
+    told = backtest(tide(4_800, 1), nights, budget="1 per 20000 rows", time="time", season="hour")
+
+    picture = told.pictures[0]
+    centres = (picture.places[1:] + picture.places[:-1]) / 2.0
+    assert centres @ picture.before[:-1] == pytest.approx(0.0, abs=0.2)
+    assert centres @ picture.now[:-1] == pytest.approx(2.0, abs=0.2)
 
 
 def test_a_stream_without_alarms_has_a_page():
