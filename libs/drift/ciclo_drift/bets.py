@@ -21,18 +21,18 @@ MEANS = (-1.7, -1.1, -0.7, -0.4, -0.2, 0.2, 0.4, 0.7, 1.1, 1.7)
 """Shifts of the mean, in standard deviations of the reference."""
 DEVIATIONS = (0.5, 0.75, 1.3, 1.7, 2.5)
 """Ratios of the standard deviation to the reference's."""
-TAILS = (0.0008, 0.006, 0.04)
+TAILS = (0.0001, 0.0008, 0.006, 0.04)
 """Shares of the reference beyond which, on either side, more rows than before may fall."""
 TAIL_MASS = 0.05
 """Share of rows that a tail bet moves there."""
-BUMPS = 15
-"""Fifteenths of the reference into which more rows than before may fall."""
+BUMPS = 13
+"""Thirteenths of the reference into which more rows than before may fall."""
 BUMP_MASS = 0.2
 """Share of rows that a bump moves there."""
 
 FAMILIES = ("mean", "spread", "tail", "bump")
 """Kinds of bet; serial dependence is measured for each."""
-FAMILY_ENDS = (10, 15, 21, 36)
+FAMILY_ENDS = (10, 15, 23, 36)
 """Where each family ends among the bets."""
 BETS = FAMILY_ENDS[-1]
 """Number of bets."""
@@ -85,8 +85,8 @@ def likelihood_ratios() -> NDArray[np.float64]:
     uniform = np.diff(edges)
     spots = [(0.0, tail) for tail in TAILS] + [(1.0 - tail, 1.0) for tail in TAILS]
     masses += [_with_spot(edges, low, high, TAIL_MASS) for low, high in spots]
-    thirds = np.linspace(0.0, 1.0, BUMPS + 1)
-    masses += [_with_spot(edges, low, high, BUMP_MASS) for low, high in itertools.pairwise(thirds)]
+    parts = np.linspace(0.0, 1.0, BUMPS + 1)
+    masses += [_with_spot(edges, low, high, BUMP_MASS) for low, high in itertools.pairwise(parts)]
     return np.stack(masses, axis=1) / uniform[:, None]
 
 

@@ -110,10 +110,9 @@ def _number(bank: Bank, stream: int, share: float) -> Culprit:
     change, size = _change(best, mean, square)
     if reference.whitening is not None and change not in {"wider", "narrower"}:
         size *= reference.whitening.unit
-    cells, phases = cells[max(kept, 0) :], phases[max(kept, 0) :]
-    before, now = _shares_then_and_now(reference, cells, phases)
+    before, now = _shares_then_and_now(reference, cells[max(kept, 0) :], phases[max(kept, 0) :])
     medians = (_median(reference, before), _median(reference, now))
-    fault = _fault(reference, cells, phases)
+    fault = _fault(reference, cells, phases, max(kept, 0))
     effect = _effect(reference, before, now)
     rows = (since.row, since.low, since.high)
     return Culprit(reference.name, *rows, share, change, size, None, *medians, effect, fault)
@@ -163,7 +162,7 @@ def _category(bank: Bank, stream: int, share: float) -> Culprit:
     name, half = reference.cell_name(cell), float(np.abs(now - before).sum()) / 2.0
     since = (start.row, start.low, start.high)
     sizes = (float(before[cell]), float(now[cell]), _effect(reference, before, now))
-    fault = _fault(reference, cells[kept:], phases[kept:])
+    fault = _fault(reference, cells, phases, kept)
     return Culprit(reference.name, *since, share, "categories", half, name, *sizes, fault)
 
 
@@ -256,12 +255,14 @@ def _effect(
     return float((now - before) @ reference.losses) if len(reference.losses) else None
 
 
-def _fault(reference: Reference, cells: NDArray[np.int16], phases: NDArray[np.int16]) -> str | None:
-    """What looks broken about a stream whose cells since the change are these."""
-    for last in (len(cells), FAULT_ROWS):
-        before, now = _shares_then_and_now(reference, cells[-last:], phases[-last:])
+def _fault(
+    reference: Reference, cells: NDArray[np.int16], phases: NDArray[np.int16], start: int
+) -> str | None:
+    """What looks broken about a stream, of whose kept rows these from `start` on have changed."""
+    for first in (start, max(len(cells) - FAULT_ROWS, 0)):
+        before, now = _shares_then_and_now(reference, cells[first:], phases[first:])
         for fault, risen, least in _suspicions(reference, before, now):
-            if _is_fault(*risen, least, min(last, len(cells)), reference.rows):
+            if _is_fault(*risen, least, len(cells) - first, reference.rows):
                 return fault
     return None
 

@@ -76,6 +76,6 @@ FULL = Size(
     dependent=((2_000, 1_000, 300), (10_000, 10_000, 150)),
     sets=(20, 10),
     shuffles=(24, 8),
-    seeds=5,
+    seeds=10,
     turns=(9, 0.5),
 )
