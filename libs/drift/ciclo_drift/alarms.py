@@ -33,7 +33,8 @@ class Culprit:
     Args:
         stream: Its name.
         since_row: Most likely first row of its change, among live rows, from 0.
-        since_low: Lower end of a 95 % interval of that row.
+        since_low: Lower end of a 95 % interval of that row; of a change of categories that takes
+            hundreds of rows to notice it covers some 80 %.
         since_high: Upper end.
         share: Its share of the evidence. In [0, 1].
         change: `up`, `down`, `wider`, `narrower`, `tail_low`, `tail_high`, `shape` or `categories`.
@@ -92,8 +93,8 @@ class Alarm:
         return Kind.BROKEN_INPUT if self.culprits[0].fault else Kind.COVARIATE
 
     def by_effect(self) -> tuple[Culprit, ...]:
-        """The culprits with the costliest change first; those without a known effect last."""
-        return tuple(sorted(self.culprits, key=lambda c: -abs(c.effect or 0.0)))
+        """The culprits with the costliest change first, those that lower the loss last."""
+        return tuple(sorted(self.culprits, key=lambda culprit: -(culprit.effect or 0.0)))
 
 
 ROWS = ("since_row", "since_low", "since_high")

@@ -82,7 +82,7 @@ def as_numbers(values: object, name: str) -> NDArray[np.float64]:
     """
     try:
         numbers = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DriftInputError(name, f"values that are not numbers ({error})", "numbers") from error
     if numbers.ndim != 1:
         raise DriftInputError(name, f"shape {numbers.shape}", "one dimension")
@@ -112,9 +112,16 @@ def as_texts(values: object, name: str) -> NDArray[np.str_]:
     if array.dtype.kind == "U":
         return array
     if array.dtype.kind == "O":
-        texts = ["" if v is None or v != v else str(v) for v in array]
-        return np.array(texts, dtype=np.str_)
+        return np.array(["" if is_missing(v) else str(v) for v in array], dtype=np.str_)
     return array.astype(np.str_)
+
+
+def is_missing(value: object) -> bool:
+    """Whether a value is None, NaN, or pandas' NA, which is not even true or false."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        return True
 
 
 def hash_of(text: str) -> int:

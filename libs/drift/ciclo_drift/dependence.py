@@ -25,6 +25,10 @@ CHANCE = 1e-7
 """Chance that a ratio of independent rows counts. Some 400 are looked at for a stream, and one
 stream of 64 that seems dependent costs all of them the threshold of dependent rows."""
 
+STRIPES = 40
+"""Pieces into which a reference without declared blocks is cut where one half of it is fitted on:
+a slow wave is in both halves."""
+
 GROWTH = 1.8
 """A ratio that grew this much over the last two doublings of length still grows."""
 
@@ -45,6 +49,13 @@ class Dependence:
     ratios: NDArray[np.float64]
     kappas: NDArray[np.float64]
     still_grows: bool
+
+    def or_worse(self, other: Dependence) -> Dependence:
+        """The larger ratio of each family; memory is too long if it is in either."""
+        longer = max(self, other, key=lambda known: float(known.kappas.max()))
+        kappas = np.maximum(self.kappas, other.kappas)
+        grows = self.still_grows or other.still_grows
+        return Dependence(longer.lengths, longer.ratios, kappas, grows)
 
 
 def block_starts(blocks: NDArray[np.generic]) -> NDArray[np.int64]:
@@ -155,3 +166,17 @@ def declared_starts(blocks: NDArray[np.generic] | None, rows: int) -> NDArray[np
     if np.shape(blocks) != (rows,):
         raise DriftInputError("blocks", f"shape {np.shape(blocks)}", f"shape ({rows},)")
     return block_starts(np.asarray(blocks))
+
+
+def every_other(rows: int, starts: NDArray[np.int64] | None) -> NDArray[np.bool_]:
+    """Every other declared block, or stripe, to fit on; what is ranked is the rest. Shape (m,).
+
+    Raises:
+        DriftInputError: One block is declared.
+    """
+    if starts is None:
+        starts = np.linspace(0, rows, STRIPES, endpoint=False).astype(np.int64)
+    if len(starts) < 2:
+        raise DriftInputError("blocks", "one block", "two or more: half of them is fitted on")
+    number = np.searchsorted(starts, np.arange(rows), side="right")
+    return np.asarray(number % 2 == 1)

@@ -14,6 +14,7 @@ from scipy.special import logsumexp
 
 from ciclo_drift import bets
 from ciclo_drift.alarms import Culprit
+from ciclo_drift.engine.layout import TINY
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -148,12 +149,8 @@ def _category(bank: Bank, stream: int, share: float) -> Culprit:
     peak = bank.of_stream(stream, "peak").astype(np.float64)
     best = int(np.argmax(peak))
     far = _far_start(bank.row, int(bank.of_stream(stream, "start")[best]), float(peak[best]))
-    # What the best memory foretells now, over what the pools hold: a bet known afterwards.
-    fading = bank.of_stream(stream, "fading").astype(np.float64)[best]
-    awaited = bank.of_stream(stream, "awaited").astype(np.float64)[best]
-    lifts = (fading + 0.5) / (awaited + 0.5)
-    gained = _gained(np.log(lifts)[cells][:, None]) / reference.kappa
-    start = _start(gained[:, 0], 0.0, bank.row, far)
+    gained = _category_gains(reference, cells, phases) / reference.kappa
+    start = _start(gained, 0.0, bank.row, far)
     kept = max(len(cells) - (bank.row - start.row), 0)
     before, now = _shares_then_and_now(reference, cells[kept:], phases[kept:])
     # The cell that parts the two distributions most; half a row each, lest one of them be 0.
@@ -164,6 +161,28 @@ def _category(bank: Bank, stream: int, share: float) -> Culprit:
     sizes = (float(before[cell]), float(now[cell]), _effect(reference, before, now))
     fault = _fault(reference, cells, phases, kept)
     return Culprit(reference.name, *since, share, "categories", half, name, *sizes, fault)
+
+
+def _category_gains(
+    reference: Reference, cells: NDArray[np.int16], phases: NDArray[np.int16]
+) -> NDArray[np.float64]:
+    """Log evidence that rows from each kept one on have other shares of the cells. Shape (k,).
+
+    The new shares are integrated out (Dirichlet, half a pseudo-count a cell, placed as in the
+    reference), so that a few rows are not taken for the truth.
+    """
+    usual = reference.counts + 0.5 * (reference.counts.sum(axis=0) > 0) + TINY
+    usual[:, [0, -1]] += 0.5
+    shares = usual / usual.sum(axis=1, keepdims=True)
+    prior = 0.5 * (usual.sum(axis=0) > 1.0).sum()
+    seen, gains, gained = np.zeros(usual.shape[1]), np.empty(len(cells)), 0.0
+    for place in range(len(cells) - 1, -1, -1):
+        cell, rows = cells[place], len(cells) - 1 - place
+        share = shares[phases[place], cell]
+        gained += math.log((seen[cell] + prior * share) / (rows + prior) / share)
+        gains[place] = gained
+        seen[cell] += 1.0
+    return gains
 
 
 def _gained(log_ratios: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -187,7 +206,11 @@ def _start(log_gains: NDArray[np.float64], evidence: float, row: int, far: Start
         return far
     top = float(log_gains.max())
     weights = np.exp(log_gains - top)
-    older = max(evidence * math.exp(min(-top, 700.0)) - float(weights.sum()), 0.0) if first else 0.0
+    # Ratios are weighed by the pool as it is now: what seems left is noise, unless the running
+    # maximum began there too.
+    older = 0.0
+    if far.row < first:
+        older = max(evidence * math.exp(min(-top, 700.0)) - float(weights.sum()), 0.0)
     whole = older + float(weights.sum())
     if older > whole / 2.0:
         return far

@@ -22,7 +22,8 @@ class RankBank:
     numbers for a reference of any size; 36 bets on how the ranks would look after a change
     (categories: predictions from recent rows) are summed over all possible starts. The mean
     number of rows between false alarms is the budget. After an alarm rows no longer join the
-    pool, and no second alarm comes until `reset`. Time a row: 0.07 us for each stream.
+    pool, and no second alarm comes until `reset`. Time a row: .2 us in large
+    batches, 1 us in batches of 100; a call takes 70 us, however few its rows.
 
     Args:
         reference: The sketch, with its threshold.

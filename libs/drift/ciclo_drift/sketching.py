@@ -10,12 +10,19 @@ import numpy as np
 from ciclo_drift import bets
 from ciclo_drift.cells import (
     CATEGORY_CELLS,
+    LABELS,
     frequent_labels,
     left_out_codes,
     numeric_codes,
     numeric_edges,
 )
-from ciclo_drift.dependence import Dependence, largest_ratio, mean_ratio, measure_dependence
+from ciclo_drift.dependence import (
+    Dependence,
+    every_other,
+    largest_ratio,
+    mean_ratio,
+    measure_dependence,
+)
 from ciclo_drift.errors import DriftInputError
 from ciclo_drift.whitening import LEAST_GAIN, MEMORY_ROWS, Whitening
 
@@ -81,10 +88,18 @@ def sketch_numbers(
 def sketch_categories(
     texts: NDArray[np.str_], phases: NDArray[np.int16], starts: NDArray[np.int64] | None
 ) -> Sketch:
-    """Sketches categories; arguments as for `sketch_numbers`."""
-    labels, seen = frequent_labels(texts)
+    """Sketches categories; arguments as for `sketch_numbers`.
+
+    Where there are more than have a cell each, those are chosen on one half of the rows, and the
+    other half is counted: the most frequent ones of the same rows are so by chance too, and gave
+    up to five times the budget.
+    """
+    counted = np.ones(len(texts), dtype=np.bool_)
+    if len(np.unique(texts)) > LABELS:
+        counted = ~every_other(len(texts), starts)
+    labels, seen = frequent_labels(texts if counted.all() else texts[~counted])
     codes = left_out_codes(texts, labels, seen)
-    counts = _counts(codes, phases, CATEGORY_CELLS)
+    counts = _counts(codes[counted], phases[counted], CATEGORY_CELLS, int(phases.max()) + 1)
     used = np.flatnonzero(counts.sum(axis=0))
     usual = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     scores = (codes[:, None] == used[None, :]) - usual[phases][:, used]
@@ -124,14 +139,15 @@ def _plain(
     """A sketch of numbers as they are."""
     edges = numeric_edges(numbers, cells, name)
     codes = numeric_codes(numbers, edges, name)
-    counts = _counts(codes, phases, len(edges) + 2)
+    counts = _counts(codes, phases, len(edges) + 2, int(phases.max()) + 1)
     families = np.repeat(np.arange(4), np.diff((0, *bets.FAMILY_ENDS)))
     scores = bets.log_ratios()[bets.own_bins(codes, phases, counts, seed)]
     return Sketch(codes, counts, measure_dependence(scores, families, starts, largest_ratio), edges)
 
 
-def _counts(codes: NDArray[np.int16], phases: NDArray[np.int16], cells: int) -> NDArray[np.int64]:
-    """Rows per phase and cell. Shape (S, cells)."""
+def _counts(
+    codes: NDArray[np.int16], phases: NDArray[np.int16], cells: int, season: int
+) -> NDArray[np.int64]:
+    """Rows per phase and cell. Shape (season, cells)."""
     places = phases.astype(np.int64) * cells + codes
-    season = int(phases.max()) + 1
     return np.bincount(places, minlength=season * cells).reshape(season, cells)

@@ -1,7 +1,11 @@
-"""Many named streams under one false-alarm budget."""
+"""Many named streams under one false-alarm budget.
+
+A little over 300 lines: what a user calls, with its contract.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -148,6 +152,10 @@ class StreamSet:
             blocks=None if starts is None else len(starts),
             budget_rows=budget,
         )
+        worst = max(bank.all_references, key=lambda reference: reference.kappa)
+        if not certificate.certified and worst.kappa > 1.0:
+            reason = f"{certificate.reason}; most in {worst.name!r}"
+            certificate = replace(certificate, reason=reason)
         segments = SEGMENTS if certificate.certified else FEW_SEGMENTS
         threshold = thresholds_for(bank, rows, starts, [budget], seed, segments)[0]
         return cls(references, shares, threshold, certificate, seed, totals)

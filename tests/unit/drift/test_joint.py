@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ciclo_drift import DriftInputError, pack, unpack
+from ciclo_drift.dependence import every_other
 from ciclo_drift.joint import JointBank, kernels, rowwise, scores
-from ciclo_drift.joint import bank as joint_bank
 
 DIMENSIONS = 8
 REFERENCE = np.random.default_rng(0).normal(size=(1_200, DIMENSIONS))
@@ -308,7 +308,7 @@ def test_declared_blocks_are_kept_whole():
     blocks = np.repeat(np.arange(100), 12)
 
     bank = JointBank.fit(REFERENCE, budget_rows=300, blocks=blocks)
-    fitting = joint_bank._every_other(1_200, np.arange(0, 1_200, 12))
+    fitting = every_other(1_200, np.arange(0, 1_200, 12))
 
     assert fitting.reshape(100, 12).all(axis=1).sum() == 50
     assert bank.threshold >= 0.78 * 300

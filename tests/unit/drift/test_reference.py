@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
-from ciclo_drift import DriftInputError, Reference
+from ciclo_drift import DriftInputError, RankBank, Reference
 from ciclo_drift.cells import LABELS
 from ciclo_drift.dependence import largest_ratio, measure_dependence
 
@@ -192,7 +193,7 @@ def test_a_dependent_reference_that_is_too_short_says_how_many_rows_it_needs():
 
 
 def test_a_budget_beyond_a_dependent_reference_is_not_certified():
-    reference = Reference.numeric(autoregressive(0.9, 1_000), budgets_rows=[10_000])
+    reference = Reference.numeric(autoregressive(0.9, 1_000), budgets_rows=[1_000, 10_000])
 
     assert reference.certificate(1_000).certified
     assert "needs about 5000 rows (budget beyond" in reference.certificate(10_000).reason
@@ -210,8 +211,61 @@ def test_too_few_declared_blocks_are_not_certified():
 def test_dependent_rows_without_a_calibrated_threshold_are_not_certified():
     values = autoregressive(0.5, 20_000)
 
-    assert "give `budgets_rows`" in Reference.numeric(values).certificate(1_000).reason
+    assert "give it in `budgets_rows`" in Reference.numeric(values).certificate(1_000).reason
     assert Reference.numeric(values, budgets_rows=[1_000]).certificate(1_000).certified
+
+
+def test_a_budget_far_from_a_calibrated_one_is_not_certified():
+    reference = Reference.numeric(autoregressive(0.5, 5_000), budgets_rows=[300])
+
+    assert reference.certificate(600).certified
+    assert "give it in `budgets_rows`" in reference.certificate(5_000).reason
+
+
+def test_a_merged_reference_keeps_the_more_cautious_promise():
+    rng = np.random.default_rng(6)
+    walk = np.cumsum(rng.choice([-1, 1], 4_000)) // 40 % 3
+    calm = np.repeat(rng.integers(0, 3, 200), 20)
+    texts = np.array(["a", "b", "c"])
+    wandering, steady = (
+        Reference.categorical(np.append(texts[values], ["a", "b"]), budgets_rows=[100])
+        for values in (walk, calm)
+    )
+    merged = [wandering.merge(steady), steady.merge(wandering)]
+
+    assert wandering.serial.still_grows
+    assert not steady.serial.still_grows
+    assert all(both.serial.still_grows for both in merged)
+    assert all(both.kappa == max(wandering.kappa, steady.kappa) for both in merged)
+    assert not any(both.certificate(100).certified for both in merged)
+
+
+def test_references_with_and_without_blocks_are_not_merged():
+    texts = np.tile(["a", "b"], 200)
+    declared = Reference.categorical(texts, blocks=np.repeat(np.arange(40), 10))
+
+    with pytest.raises(DriftInputError, match="blocks declared for one only"):
+        declared.merge(Reference.categorical(texts))
+
+
+@pytest.mark.parametrize("kinds", [300, 3_000])
+def test_many_categories_keep_the_budget(kinds: int):
+    alarms, rows = 0, 0
+    for seed in range(60):
+        rng = np.random.default_rng([seed, kinds])
+        drawn = np.array([f"id {value}" for value in rng.integers(0, kinds, 4_000)])
+        bank = RankBank(Reference.categorical(drawn[:2_000], seed=seed), budget_rows=500)
+        alarm = bank.update(drawn[2_000:])
+        alarms += alarm is not None
+        rows += alarm.row + 1 if alarm else 2_000
+
+    assert alarms / (rows / 500) <= 1.2
+
+
+def test_missing_values_of_pandas_are_missing():
+    column = np.array(["a", pd.NA, None, "b"] * 50, dtype=object)
+
+    assert Reference.categorical(column).counts[0, 0] == 100
 
 
 def test_a_year_is_not_promised_on_a_quarter_of_one():

@@ -11,7 +11,7 @@ import numpy as np
 from ciclo_drift import bets
 from ciclo_drift.blocks import require_between
 from ciclo_drift.calibration import certify, independent_threshold
-from ciclo_drift.dependence import declared_starts, mean_ratio, measure_dependence
+from ciclo_drift.dependence import declared_starts, every_other, mean_ratio, measure_dependence
 from ciclo_drift.errors import DriftInputError
 from ciclo_drift.joint.features import LEAST_FIT_ROWS
 from ciclo_drift.joint.scores import LEAST_MEMORY, MOVING, Scores
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 LEAST_ROWS = 2 * LEAST_FIT_ROWS + 2 * LEAST_MEMORY
 """Rows of a reference: half for the map; of the others some fill witnesses, the rest is ranked."""
-
-STRIPES = 40
-"""Pieces into which a reference without declared blocks is cut: a slow wave is in both halves."""
 
 CAUTION = 15.0
 """The threshold is raised by this over the root of the rows that are ranked. The map is fitted on
@@ -118,7 +115,7 @@ class JointBank:
         rows = _as_rows(vectors, None)
         if len(rows) < LEAST_ROWS:
             raise DriftInputError("vectors", f"{len(rows)} rows", f"at least {LEAST_ROWS}")
-        fitting = _every_other(len(rows), declared_starts(blocks, len(rows)))
+        fitting = every_other(len(rows), declared_starts(blocks, len(rows)))
         scores = Scores.fit(rows[fitting], seed)
         # Until witnesses are filled their scores are of another kind: those are not ranked.
         ranking = np.flatnonzero(~fitting)
@@ -240,16 +237,6 @@ def _as_rows(vectors: object, dimensions: int | None) -> NDArray[np.float64]:
     if rows.ndim != 2 or rows.shape[1] == 0 or rows.shape[1] != (dimensions or rows.shape[1]):
         raise DriftInputError("vectors", f"shape {rows.shape}", f"shape (n, {wanted})")
     return rows
-
-
-def _every_other(rows: int, starts: NDArray[np.int64] | None) -> NDArray[np.bool_]:
-    """Rows that the map is fitted on: every other declared block, or stripe. Shape (m,)."""
-    if starts is None:
-        starts = np.linspace(0, rows, STRIPES, endpoint=False).astype(np.int64)
-    if len(starts) < 2:
-        raise DriftInputError("blocks", "one block", "two or more: half of them fits the map")
-    number = np.searchsorted(starts, np.arange(rows), side="right")
-    return np.asarray(number % 2 == 1)
 
 
 def _ranked(
