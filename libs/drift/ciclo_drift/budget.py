@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from scipy.special import gammaincinv
@@ -77,6 +78,21 @@ class Budget:
         alarms, count = _number(match[1], text), _number(match[2] or "1", text)
         return cls(alarms, count * SECONDS.get(unit, 1.0), unit != "row")
 
+    @classmethod
+    def of(cls, given: object) -> Budget:
+        """A budget as it is, in words, or as a number of rows between false alarms.
+
+        Raises:
+            DriftInputError: Something else, or as for `parse`.
+        """
+        if isinstance(given, Budget):
+            return given
+        if isinstance(given, str):
+            return cls.parse(given)
+        if isinstance(given, Real) and not isinstance(given, bool):
+            return cls(1.0, float(given))
+        raise DriftInputError("budget", f"a {type(given).__name__}", f"{EXPECTED}, or so many rows")
+
     def __str__(self) -> str:
         return f"{self.alarms:g} per {self.per:.12g} {'seconds' if self.timed else 'rows'}"
 
@@ -106,8 +122,9 @@ class Spending:
     Args:
         budget_rows: Mean number of rows between false alarms, as stated.
         rows: Rows watched.
-        alarms: Alarms raised, each change counted once.
-        by_stream: Alarms of each stream: its shares of the evidence, summed.
+        alarms: Alarms raised, each change counted once, and each rise of the mean loss.
+        by_stream: Alarms of each stream, its shares of the evidence summed; and of the loss, by
+            its name.
 
     Example:
         >>> spent = Spending(1_000.0, 3_000, 2, {"speed": 1.5, "fuel": 0.5})

@@ -85,6 +85,17 @@ def test_a_written_budget_reads_as_the_same():
         assert Budget.parse(str(budget)) == budget
 
 
+@pytest.mark.parametrize("given", [1_000, 1e3, np.float32(1_000), "1 per 1000 rows"])
+def test_a_number_is_rows_between_false_alarms(given):
+    assert Budget.of(given) == Budget(1.0, 1_000.0) == Budget.of(Budget(1.0, 1_000.0))
+
+
+@pytest.mark.parametrize("given", [True, None, 0, math.nan, [1]])
+def test_what_is_no_budget_is_refused(given):
+    with pytest.raises(DriftInputError, match="budget: "):
+        Budget.of(given)
+
+
 def test_the_interval_holds_the_true_rate_in_95_of_100_cases():
     rng = np.random.default_rng(0)
     counts = rng.poisson(3.0, size=2_000)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ciclo_drift.backtest.report import summary
+from ciclo_drift.backtest.report import counted, summary
 from ciclo_drift.backtest.run import backtest
 from ciclo_drift.backtest.tables import read_table
 from ciclo_drift.errors import DriftInputError
@@ -131,7 +131,9 @@ def _progress() -> Callable[[int, int], None]:
         nonlocal shown
         if (now := 100 * done // rows) != shown:
             shown = now
-            sys.stderr.write(f"\r{now:3d} % of {rows:,} rows" + ("\n" if done == rows else ""))
+            sys.stderr.write(
+                f"\r{now:3d} % of {counted(rows, 'row')}" + ("\n" if done == rows else "")
+            )
             sys.stderr.flush()
 
     return show

@@ -80,6 +80,8 @@ def outcome_of(tables: Tables, roles: Roles, notes: list[str]) -> Outcome | None
     if is_missing(before).all():
         notes.append(f"{roles.label} has no value in the reference: no losses, no kind of change")
         return None
+    if is_missing(now).all():
+        notes.append(f"{roles.label} has no value in the stream: nothing is known of its losses")
     foretold = [side.streams[answer] for side in (tables.reference, tables.stream)]
     if roles.score is not None:
         return _of_scores(foretold, [before, now], roles, blocks, notes)

@@ -10,6 +10,7 @@ from ciclo_drift.backtest.report import (
     budget_line,
     certificate_line,
     change_rows,
+    counted,
     headings,
     headline,
     how,
@@ -107,11 +108,16 @@ def html_page(found: Backtest, command: str | None = None) -> str:
 def _cards(found: Backtest) -> str:
     spent = found.spending
     low, high = spent.interval
+    changes, noun = counted(len(found.episodes), "change").split()
+    over = "changes" if found.loss_rises is None else "changes and rises of the loss"
     cards = [
-        (f"{len(found.episodes)}", f"changes, {len(found.alarms)} alarms"),
+        (changes, f"{noun}, {counted(len(found.alarms), 'alarm')}"),
         (f"{spent.allowed:.2g}", "false alarms allowed by the budget"),
-        (f"{spent.ratio:.2g}", f"changes over allowed (95 %: {low:.2g} to {high:.2g})"),
-        (f"{found.rows:,}", f"rows, {spent.rows:,} of them watched"),
+        (f"{spent.ratio:.2g}", f"{over} over allowed (95 %: {low:.2g} to {high:.2g})"),
+        (
+            f"{found.rows:,}",
+            f"{'row' if found.rows == 1 else 'rows'}, {spent.rows:,} of them watched",
+        ),
         (f"{found.reference_rows:,}", "rows of reference"),
         (f"{len(found.streams)}", "streams"),
     ]
@@ -157,7 +163,7 @@ def _figure(found: Backtest, picture: Picture) -> str:
     missing = ""
     if max(picture.before[-1], picture.now[-1]) > 0.0:
         missing = f"; missing {percent(picture.before[-1])}, now {percent(picture.now[-1])}"
-    rows = f"{picture.rows:,} rows since the change{missing}"
+    rows = f"{counted(picture.rows, 'row')} since the change{missing}"
     return (
         f"<figure><figcaption>{title}<br>{rows}</figcaption>{distribution_plot(picture)}</figure>"
     )

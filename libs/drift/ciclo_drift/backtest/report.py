@@ -29,13 +29,19 @@ def summary(found: Backtest) -> str:
     return "\n".join(lines)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts: `1 row`, `2,000 rows`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def headline(found: Backtest) -> str:
     """Rows, streams, changes."""
     changes, alarms = len(found.episodes), len(found.alarms)
-    what = "no change" if not changes else f"{changes} change{'s'[: changes > 1]}"
+    what = counted(changes, "change") if changes else "no change"
     again = f" ({alarms} alarms)" if alarms > changes else ""
-    streams = f"{len(found.streams)} stream{'s'[: len(found.streams) > 1]}"
-    return f"{what}{again} in {found.rows:,} rows of {streams}"
+    return (
+        f"{what}{again} in {counted(found.rows, 'row')} of {counted(len(found.streams), 'stream')}"
+    )
 
 
 def budget_line(found: Backtest) -> str:
@@ -43,12 +49,24 @@ def budget_line(found: Backtest) -> str:
     spent = found.spending
     low, high = spent.interval
     rested = found.rows - spent.rows
-    left = f" ({rested:,} rows of streams that had changed are not counted)" if rested else ""
+    changed, half = "of what had changed", ""
+    if found.loss_rises is not None:
+        changed, half = f"{changed}, or without a loss,", f", half of it for the mean {found.loss}"
+    verb = "is" if rested == 1 else "are"
+    left = f" ({counted(rested, 'row')} {changed} {verb} not counted)" if rested else ""
     return (
-        f"budget: {found.settings['budget']}, one false alarm in {spent.budget_rows:,.0f} rows; "
-        f"{spent.allowed:.1f} allowed in {spent.rows:,} rows watched{left}; {spent.alarms} changes "
-        f"are {spent.ratio:.2g} times that (95 %: {low:.2g} to {high:.2g})"
+        f"budget: {found.settings['budget']}, one false alarm in {spent.budget_rows:,.0f} rows"
+        f"{half}; {spent.allowed:.1f} allowed in {counted(spent.rows, 'row')} watched{left}; "
+        f"{alarms_line(found)} {'is' if spent.alarms == 1 else 'are'} {spent.ratio:.2g} times that "
+        f"(95 %: {low:.2g} to {high:.2g})"
     )
+
+
+def alarms_line(found: Backtest) -> str:
+    """What is set beside the budget: changes, and rises of the loss where that is tested."""
+    changes = counted(len(found.episodes), "change")
+    rises = found.loss_rises
+    return changes if rises is None else f"{changes} and {counted(len(rises), 'rise')} of the loss"
 
 
 def certificate_line(found: Backtest) -> str:
@@ -60,6 +78,8 @@ def certificate_line(found: Backtest) -> str:
 
 def loss_lines(found: Backtest) -> list[str]:
     """When the mean loss rose, and how much."""
+    if found.loss_rises is None:
+        return [f"{found.loss}: whether its mean rose was not tested; the notes say why"]
     if not found.loss_rises:
         return [f"{found.loss}: no rise of the mean was found"]
     return [

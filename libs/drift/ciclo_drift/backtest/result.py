@@ -93,7 +93,7 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class LossRise:
-    """A rise of the mean loss of blocks of rows: `BlockMeanTest` at the same budget.
+    """A rise of the mean loss of blocks of rows: `BlockMeanTest` at half the budget.
 
     Args:
         row: Last row of the block that raised the alarm.
@@ -149,9 +149,9 @@ class Backtest:
         streams: What was watched.
         alarms: Every alarm, in order.
         episodes: The changes that they make.
-        spending: Changes found beside the false alarms that the budget allows.
+        spending: Changes and rises found beside the false alarms that the budget allows.
         loss: What the loss is; None where none is known.
-        loss_rises: Rises of the mean loss; none where there is nothing to test.
+        loss_rises: Rises of the mean loss; None where it was not tested, `notes` say why.
         certificate: Whether the reference can promise the budget.
         notes: What was left out, counted, or taken otherwise.
         reference_rows: Rows of the reference.
@@ -169,7 +169,7 @@ class Backtest:
     episodes: tuple[Episode, ...]
     spending: Spending
     loss: str | None
-    loss_rises: tuple[LossRise, ...]
+    loss_rises: tuple[LossRise, ...] | None
     certificate: Certificate
     notes: tuple[str, ...]
     reference_rows: int
@@ -185,7 +185,7 @@ class Backtest:
 
     def to_dict(self) -> dict[str, object]:
         """All but trace and pictures, for JSON; numbers that are none become None."""
-        spent = self.spending
+        spent, rises = self.spending, self.loss_rises
         low, high = spent.interval
         found = {
             "format": FORMAT,
@@ -208,7 +208,7 @@ class Backtest:
             "episodes": [asdict(episode) for episode in self.episodes],
             "alarms": [asdict(alarm) for alarm in self.alarms],
             "loss": self.loss,
-            "loss_rises": [asdict(rise) for rise in self.loss_rises],
+            "loss_rises": None if rises is None else [asdict(rise) for rise in rises],
             "notes": list(self.notes),
             "seconds": self.seconds,
         }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ciclo_drift.backtest.tables import MICROSECONDS, as_category, is_missing
+from ciclo_drift.backtest.report import counted
+from ciclo_drift.backtest.tables import MICROSECONDS, TIMES, as_category, is_missing, times_of_texts
 from ciclo_drift.errors import DriftInputError
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ NAMES_SHOWN = 8
 CLOCK_VALUES = 10
 """Values that a column must take, without ever falling, to be a counter or a clock: a version of
 something takes fewer."""
+
+EXACT = 2.0**53
+"""Whole numbers beyond this are rounded in float64."""
 
 SORTS = {"f": "numbers", "O": "text", "M": "times"}
 """What columns hold, by NumPy's letter."""
@@ -117,7 +122,11 @@ def give_roles(reference: Columns, stream: Columns, roles: Roles) -> Tables:
             continue
         if name in roles.categorical or _has_one_value(before):
             if name not in roles.categorical and before.dtype != object:
-                notes.append(f"{name} has one value in the reference and is watched as a category")
+                known = before[~is_missing(before)]
+                notes.append(
+                    f"{name} has one value in the reference{_rounded(known[0])} and is watched as "
+                    "a category"
+                )
             before, now = as_category(before), as_category(now)
         streams["reference"][name], streams["stream"][name] = before, _same_sort(name, before, now)
     new = [name for name in stream if name not in reference and name not in aside]
@@ -138,20 +147,16 @@ def times_of(values: NDArray[np.generic], name: str) -> NDArray[np.datetime64]:
     Raises:
         DriftInputError: No times.
     """
-    expected = "times, epoch seconds or texts such as 2026-01-31T12:00"
     if values.dtype.kind == "M":
         return values.astype(MICROSECONDS)
     if values.dtype.kind == "f":
         numbers = values.astype(np.float64)
         held = np.where(np.isnan(numbers), 0.0, numbers)
         if np.abs(held).max() > 1e11:
-            raise DriftInputError(name, f"{held.max():g}, beyond the year 5000", expected)
+            raise DriftInputError(name, f"{held.max():g}, beyond the year 5000", TIMES)
         times = (held * 1e6).round().astype(np.int64).view(MICROSECONDS)
         return np.where(np.isnan(numbers), np.datetime64("NaT"), times)
-    try:
-        return np.array([v or "NaT" for v in values], dtype=MICROSECONDS)
-    except ValueError as error:
-        raise DriftInputError(name, f"texts that are no times ({error})", expected) from error
+    return times_of_texts(values, name)
 
 
 def _require_named(reference: Columns, stream: Columns, roles: Roles) -> None:
@@ -193,13 +198,14 @@ def _filled_times(
     if len(known) == 0:
         raise DriftInputError(name, f"no time at all in the {what}", "the time of each row")
     if len(known) < len(times):
-        count = len(times) - len(known)
-        notes.append(f"{name} is missing in {count} rows of the {what}: taken from the row before")
+        gaps = counted(len(times) - len(known), "row")
+        notes.append(f"{name} is missing in {gaps} of the {what}: taken from the row before")
         last = np.searchsorted(known, np.arange(len(times)), side="right") - 1
         times = times[known[np.maximum(last, 0)]]
     back = int((np.diff(times) < np.timedelta64(0)).sum())
     if back:
-        notes.append(f"{name} jumps back {back} times in the {what}: rows keep their order")
+        often = counted(back, "time")
+        notes.append(f"{name} jumps back {often} in the {what}: rows keep their order")
     return times
 
 
@@ -212,12 +218,19 @@ def _unfit(column: NDArray[np.generic]) -> str | None:
         return "it holds times, which always move on"
     if missing.any():
         return None
-    if column.dtype == object:
-        alone = len(set(column.tolist())) == len(column)
-        return "every row has another text, as names of rows have" if alone else None
-    rises = bool((np.diff(column.astype(np.float64)) >= 0.0).all())
-    many = rises and len(np.unique(column)) >= CLOCK_VALUES
+    values = column.tolist()
+    if column.dtype == object and len(set(values)) == len(values):
+        return "every row has another text, as names of rows have"
+    # Texts of a clock sort as its times do.
+    rises = all(first <= second for first, second in pairwise(values))
+    many = rises and len(set(values)) >= CLOCK_VALUES
     return "it never falls from row to row, as counters and clocks do" if many else None
+
+
+def _rounded(value: np.generic) -> str:
+    """A word of caution where other whole numbers are the same float64."""
+    large = abs(float(value)) >= EXACT
+    return " once rounded to float64, as whole numbers from 2^53 on are," if large else ""
 
 
 def _has_one_value(column: NDArray[np.generic]) -> bool:

@@ -11,8 +11,9 @@ import numpy as np
 from ciclo_drift.alarms import Kind
 from ciclo_drift.backtest.outcome import JUDGED_ROWS, outcome_of
 from ciclo_drift.backtest.pictures import pictures_of
+from ciclo_drift.backtest.report import counted
 from ciclo_drift.backtest.result import Backtest, Episode, FoundAlarm
-from ciclo_drift.backtest.rises import loss_rises_of
+from ciclo_drift.backtest.rises import loss_test
 from ciclo_drift.backtest.roles import Roles, give_roles
 from ciclo_drift.backtest.scan import moved, scan
 from ciclo_drift.backtest.tables import as_columns
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ciclo_drift.backtest.outcome import Outcome
+    from ciclo_drift.backtest.rises import LossScan
     from ciclo_drift.backtest.roles import Side, Tables
     from ciclo_drift.backtest.scan import Scan
     from ciclo_drift.calibration import Certificate
@@ -42,13 +44,13 @@ def backtest(
     reference: object,
     stream: object,
     *,
-    budget: str | Budget = "1 per 100000 rows",
+    budget: str | float | Budget = "1 per 100000 rows",
     time: str | None = None,
     season: str | None = None,
     label: str | None = None,
     score: str | None = None,
     prediction: str | None = None,
-    categorical: Sequence[str] = (),
+    categorical: str | Sequence[str] = (),
     block: str | None = None,
     seed: int = 0,
     report_only: bool = False,
@@ -60,23 +62,24 @@ def backtest(
     numbers. Rows are fed in their order; after an alarm the detector starts anew from the
     reference, and alarms that go on in the same way make one change (`scan`). With a label and
     a score or prediction, alarms say what they cost and of what kind they are; with blocks or
-    days of them, a rise of the mean loss is looked for too, at the same budget.
+    days of them, a rise of the mean loss is looked for too: it and the streams then have half of
+    the budget each.
 
     Args:
         reference: Rows that were normal, in time order: a dict of arrays, a pandas DataFrame or a
             pyarrow Table. At least 100.
         stream: Rows to look at, in their order.
-        budget: False alarms allowed: `1 per 100000 rows`, `2 per year`.
+        budget: False alarms in all: `1 per 100000 rows`, `2 per year`; a number: rows between.
         time: Column of times: datetime, epoch seconds or ISO text.
         season: `hour,weekday` and the like (`Season`), compared in the clock of `time`; `auto`:
             found out from the reference.
         label: Column of what came true; missing = not yet known.
         score: Column of probabilities of the label 1.
         prediction: Column of values or classes that were foretold.
-        categorical: Columns of numbers that are categories.
+        categorical: Columns of numbers that are categories, or the one that is.
         block: Column of time blocks (a day, a batch) whose rows depend on each other; the rows of
             one lie together.
-        seed: Seed of resampling and of ties.
+        seed: Seed of resampling and of ties. >= 0.
         report_only: Run even if the reference cannot promise the budget; alarms are then
             marked as not certified.
         progress: Called now and then with rows done and all rows.
@@ -98,15 +101,19 @@ def backtest(
         (1, True)
     """
     began = perf_counter()
-    roles = Roles(time, label, score, prediction, block, tuple(categorical))
+    if seed < 0:
+        raise DriftInputError("seed", str(seed), "a whole number, 0 or more")
+    codes = (categorical,) if isinstance(categorical, str) else tuple(categorical)
+    roles = Roles(time, label, score, prediction, block, codes)
     tables = give_roles(as_columns(reference, "reference"), as_columns(stream, "stream"), roles)
     notes = list(tables.notes)
     chosen = _season(season, tables.reference)
     phases = _phases(chosen, tables, notes)
-    allowed = Budget.parse(budget) if isinstance(budget, str) else budget
-    budget_rows = allowed.rows(_row_rate(tables.reference))
+    budget_rows = Budget.of(budget).rows(_row_rate(tables.reference))
     outcome = outcome_of(tables, roles, notes)
-    streams = _detector(tables.reference, phases[0], outcome, budget_rows, seed)
+    losses = loss_test(tables, outcome, budget_rows * 2.0, notes)
+    share = 1.0 if losses is None else 0.5
+    streams = _detector(tables.reference, phases[0], outcome, budget_rows / share, seed)
     certificate = streams.certificate
     if not (certificate.certified or report_only):
         raise _refusal(certificate, budget_rows, tables.reference.rows)
@@ -114,17 +121,19 @@ def backtest(
     spans = _spans(scanned, tables.stream.rows)
     alarms = _alarms(scanned, spans, tables.stream, outcome, certified=certificate.certified)
     settings: dict[str, str | float | None] = asdict(roles)
-    settings |= {"categorical": ",".join(categorical) or None, "season": str(chosen)}
-    settings |= {"budget": str(budget), "budget_rows": budget_rows}
+    settings |= {"categorical": ",".join(codes) or None, "season": str(chosen)}
+    stated = budget if isinstance(budget, str) else str(Budget.of(budget))
+    settings |= {"budget": stated, "budget_rows": budget_rows}
     settings |= {"seed": seed, "report_only": report_only}
+    risen = losses.scan(tables.stream, outcome) if losses and outcome else None
     return Backtest(
         settings=settings,
         streams=streams.names,
         alarms=alarms,
         episodes=_episodes(alarms),
-        spending=_spending(scanned, budget_rows),
+        spending=_spending(scanned, risen, outcome, budget_rows),
         loss=outcome.loss if outcome else None,
-        loss_rises=loss_rises_of(tables, outcome, budget_rows, notes) if outcome else (),
+        loss_rises=risen.rises if risen else None,
         certificate=certificate,
         notes=tuple(notes),
         reference_rows=tables.reference.rows,
@@ -159,8 +168,8 @@ def _phases(
     strange = int((seen[places] != later).sum())
     if strange:
         notes.append(
-            f"{strange} rows are of a phase of '{season}' that the reference never saw: compared "
-            "with the one before it"
+            f"{counted(strange, 'row')} of a phase of '{season}' that the reference never saw: "
+            "compared with the one before it"
         )
     return np.searchsorted(seen, then).astype(np.int16), places.astype(np.int16)
 
@@ -210,7 +219,7 @@ def _refusal(certificate: Certificate, budget_rows: float, rows: int) -> DriftIn
 
 def _spans(scanned: Scan, rows: int) -> list[slice]:
     """Rows that tell of each change: since it began, until the next one, `JUDGED_ROWS` at most."""
-    firsts = [scanned.alarms[place] for place in _firsts(scanned)]
+    firsts = scanned.firsts
     ends = [alarm.since_row for alarm in firsts[1:]] + [rows]
     return [
         slice(alarm.since_row, max(min(alarm.since_row + JUDGED_ROWS, end), alarm.row + 1))
@@ -274,16 +283,16 @@ def _episodes(alarms: tuple[FoundAlarm, ...]) -> tuple[Episode, ...]:
     )
 
 
-def _spending(scanned: Scan, budget_rows: float) -> Spending:
-    """Changes found, each once, and the streams that led them."""
+def _spending(
+    scanned: Scan, risen: LossScan | None, outcome: Outcome | None, budget_rows: float
+) -> Spending:
+    """Changes and rises, each once, and what led them; a row that one of two watches is half."""
     by_stream: dict[str, float] = {}
-    firsts = _firsts(scanned)
-    for place in firsts:
-        for culprit in scanned.alarms[place].culprits:
+    for alarm in scanned.firsts:
+        for culprit in alarm.culprits:
             by_stream[culprit.stream] = by_stream.get(culprit.stream, 0.0) + culprit.share
-    return Spending(budget_rows, round(scanned.watched), len(firsts), by_stream)
-
-
-def _firsts(scanned: Scan) -> list[int]:
-    """Place of the first alarm of each change."""
-    return [scanned.episode_of.index(episode) for episode in sorted(set(scanned.episode_of))]
+    alarms, watched = len(scanned.firsts), scanned.watched
+    if risen is not None and outcome is not None:
+        by_stream[outcome.loss] = by_stream.get(outcome.loss, 0.0) + len(risen.rises)
+        alarms, watched = alarms + len(risen.rises), (watched + risen.watched) / 2.0
+    return Spending(budget_rows, round(watched), alarms, by_stream)

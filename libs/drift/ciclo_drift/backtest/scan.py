@@ -57,6 +57,12 @@ class Scan:
     watched: float = 0.0
     trace: list[tuple[float, float]] = field(default_factory=list)
 
+    @property
+    def firsts(self) -> list[Alarm]:
+        """The first alarm of each change."""
+        numbers = sorted(set(self.episode_of))
+        return [self.alarms[self.episode_of.index(number)] for number in numbers]
+
 
 def scan(
     streams: StreamSet,

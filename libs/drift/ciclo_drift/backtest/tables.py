@@ -6,7 +6,9 @@ of their own clock with NaT for missing. pandas and pyarrow are imported only if
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -18,6 +20,8 @@ import numpy as np
 from ciclo_drift.errors import DriftInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -28,6 +32,12 @@ MICROSECONDS = "datetime64[us]"
 
 NO_TIME = np.iinfo(np.int64).min
 """NaT as a whole number."""
+
+TIMES = "times, epoch seconds or texts such as 2026-01-31T12:00"
+"""What is taken for times."""
+
+OFFSET = re.compile(r"([T ]\d\d[\d:.]*) ?(?:Z|UTC|[+-]\d\d(?::?\d\d)?)$", re.IGNORECASE)
+"""An offset from UTC after a time of day."""
 
 TABLES = "a dict of arrays, a pandas DataFrame or a pyarrow Table"
 """What is taken for a table."""
@@ -57,10 +67,15 @@ def read_table(path: str, what: str) -> Columns:
         raise DriftInputError(what, f"{path} of type {file.suffix!r}", "a .parquet or .csv file")
     try:
         table = readers[file.suffix.lower()](file)
+        # Texts with an offset have become UTC, and their own clock is lost.
+        csv_file = file.suffix.lower() == ".csv"
+        zoned = [f.name for f in table.schema if csv_file and getattr(f.type, "tz", None)]
+        texts = _csv_texts(file, zoned, what) if zoned else {}
     except (pa.ArrowException, OSError) as error:
         line = str(error).partition("\n")[0]
         raise DriftInputError(what, f"{path} cannot be read ({line})", "a whole file") from error
-    return as_columns(table, what)
+    clocks = {name: times_of_texts(column, name) for name, column in texts.items()}
+    return as_columns(table, what) | clocks
 
 
 def as_columns(table: object, what: str) -> Columns:
@@ -71,27 +86,43 @@ def as_columns(table: object, what: str) -> Columns:
         what: `reference` or `stream`, for errors.
 
     Raises:
-        DriftInputError: No table, no rows, lengths differ, or a column of something else.
+        DriftInputError: No table, no rows, lengths differ, two columns of one name, or a column
+            of something else.
     """
     pandas, arrow = sys.modules.get("pandas"), sys.modules.get("pyarrow")
+    form: Callable[[Any, str], NDArray[np.generic]]
     if arrow is not None and isinstance(table, arrow.Table):
-        columns = {
-            str(n): _of_arrow(c, n) for n, c in zip(table.column_names, table.columns, strict=True)
-        }
+        form, given = _of_arrow, list(zip(table.column_names, table.columns, strict=True))
     elif pandas is not None and isinstance(table, pandas.DataFrame):
-        columns = {
-            str(n): _of_pandas(table.iloc[:, i], str(n)) for i, n in enumerate(table.columns)
-        }
+        form, given = _of_pandas, [(n, table.iloc[:, i]) for i, n in enumerate(table.columns)]
     elif isinstance(table, Mapping):
-        columns = {str(n): plain_array(np.asarray(c), str(n)) for n, c in table.items()}
+        form, given = _of_array, list(table.items())
     else:
         raise DriftInputError(what, f"a {type(table).__name__}", TABLES)
+    names = Counter(str(name) for name, _ in given)
+    twice = ", ".join(repr(name) for name, count in names.items() if count > 1)
+    if twice:
+        found = f"more than one column of the name {twice}"
+        raise DriftInputError(what, found, "another name for each")
+    columns = {str(name): form(column, str(name)) for name, column in given}
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise DriftInputError(what, f"columns of lengths {lengths}", "columns of equal length")
     if not columns or not min(lengths.values()):
         raise DriftInputError(what, "no rows or no columns", "at least one of each")
     return columns
+
+
+def times_of_texts(values: NDArray[np.generic], name: str) -> NDArray[np.datetime64]:
+    """ISO texts as times of their own clock, whatever its offset; NaT for missing. Shape (n,).
+
+    Raises:
+        DriftInputError: A text is no time.
+    """
+    try:
+        return np.array([OFFSET.sub(r"\1", v) if v else "NaT" for v in values], dtype=MICROSECONDS)
+    except ValueError as error:
+        raise DriftInputError(name, f"texts that are no times ({error})", TIMES) from error
 
 
 def plain_array(values: NDArray[np.generic], name: str) -> NDArray[np.generic]:
@@ -142,14 +173,19 @@ def _text(value: object) -> str | None:
 
 def _of_objects(values: NDArray[np.object_], name: str) -> NDArray[np.generic]:
     """Python values: numbers or times if all of them are, else texts."""
-    present = np.array([value is not None and value == value for value in values], dtype=np.bool_)
-    types = {type(value) for value in values[present]}
+    types = {type(value) for value in values}
     if any(issubclass(t, list | tuple | dict | set | np.ndarray) for t in types):
         found = f"values of type {', '.join(sorted(t.__name__ for t in types))}"
         raise DriftInputError(name, found, "numbers, text or times; leave the column out")
+    present = np.array([_is_known(value) for value in values], dtype=np.bool_)
+    types = {type(value) for value in values[present]}
     if all(issubclass(t, int | float | Decimal | np.number) and t is not bool for t in types):
         numbers = np.full(len(values), np.nan)
-        numbers[present] = [float(value) for value in values[present]]
+        try:
+            numbers[present] = [float(value) for value in values[present]]
+        except OverflowError as error:
+            expected = "numbers below 1.8e308, or texts"
+            raise DriftInputError(name, "a whole number beyond float64", expected) from error
         return numbers
     if all(issubclass(t, timedelta) for t in types):
         return plain_array(values.astype("timedelta64[us]"), name)
@@ -158,6 +194,29 @@ def _of_objects(values: NDArray[np.object_], name: str) -> NDArray[np.generic]:
         times[present] = [_naive(value) for value in values[present]]
         return times
     return _texts([_text(v) if known else None for v, known in zip(values, present, strict=True)])
+
+
+def _is_known(value: object) -> bool:
+    """Not None, NaN, NaT, nor what pandas has for missing, which equals nothing, nor differs."""
+    missing = getattr(sys.modules.get("pandas"), "NA", None)
+    return value is not None and value is not missing and bool(value == value)
+
+
+def _csv_texts(file: Path, names: list[str], what: str) -> Columns:
+    """Columns of a .csv file as they are written."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    options = csv.ConvertOptions(
+        include_columns=names,
+        column_types=dict.fromkeys(names, pa.string()),
+        strings_can_be_null=True,
+    )
+    return as_columns(csv.read_csv(file, convert_options=options), what)
+
+
+def _of_array(column: object, name: str) -> NDArray[np.generic]:
+    return plain_array(np.asarray(column), name)
 
 
 def _naive(value: object) -> np.datetime64:

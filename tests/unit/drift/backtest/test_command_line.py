@@ -164,6 +164,7 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
             ["--season", "hour"],
             "error: --season: 'hour' and no times; expected the column of times in --time",
         ),
+        (["--seed", "-3"], "error: --seed: -3; expected a whole number, 0 or more"),
         (["--time", "clock"], "error: --time: no column 'clock' in the reference"),
         (
             ["--label", "fuel", "--score", "load"],

@@ -122,6 +122,13 @@ def test_a_reference_that_promises_nothing_is_marked():
 
 
 def test_losses_are_told(found: Backtest):
-    told = dataclasses.replace(found, loss="log loss")
+    told = dataclasses.replace(found, loss="log loss", loss_rises=())
 
     assert "log loss: no rise of the mean was found" in html_page(told)
+
+
+def test_a_loss_that_was_not_tested_is_not_told_to_be_steady(found: Backtest):
+    page = html_page(dataclasses.replace(found, loss="log loss", loss_rises=None))
+
+    assert "no rise" not in page
+    assert "log loss: whether its mean rose was not tested" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,10 @@ import pytest
 
 from ciclo_drift import DriftInputError
 from ciclo_drift.backtest.roles import times_of
-from ciclo_drift.backtest.tables import as_category, as_columns
+from ciclo_drift.backtest.tables import as_category, as_columns, read_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 ARROW = {
     "whole": pa.array([1, None, 3]),
@@ -84,6 +88,8 @@ def test_every_make_of_a_table_has_the_same_form(make: str):
         (["a", 1, 1.0], ["a", "1", "1"]),
         ([b"a", None, "b"], ["a", None, "b"]),
         ([Decimal(2), 1, None], [2.0, 1.0, None]),
+        ([1, pd.NA, 2], [1.0, None, 2.0]),
+        (["a", pd.NA, None], ["a", None, None]),
     ],
 )
 def test_python_values_have_the_form_of_all_of_them(values: list, form: list):
@@ -129,3 +135,58 @@ def test_lists_and_records_are_refused(column):
 
     with pytest.raises(DriftInputError, match=r"deep: values of type .*; leave the column out"):
         as_columns(table, "stream")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"5": [1, 2], 5: [3, 4]},
+        pd.DataFrame([[1, 2], [3, 4]], columns=["5", "5"]),
+        pd.DataFrame([[1, 2], [3, 4]], columns=["5", 5]),
+        pa.table([[1, 2], [3, 4]], names=["5", "5"]),
+    ],
+)
+def test_two_columns_of_one_name_are_refused(table):
+    with pytest.raises(DriftInputError, match="stream: more than one column of the name '5'"):
+        as_columns(table, "stream")
+
+
+def test_a_number_beyond_float64_is_refused():
+    with pytest.raises(DriftInputError, match="x: a whole number beyond float64; expected numbers"):
+        as_columns({"x": np.array([10**400, 1], dtype=object)}, "stream")
+
+
+ZONED = ["2026-07-01 07:00:00+02:00", "2026-07-01T07:15-05:00", "2026-07-01T07:30:00.5Z", ""]
+OWN = np.array(
+    ["2026-07-01T07:00", "2026-07-01T07:15", "2026-07-01T07:30:00.5", "NaT"], "datetime64[us]"
+)
+
+
+@pytest.mark.filterwarnings("error")
+def test_texts_with_an_offset_keep_their_own_clock_as_datetimes_do():
+    column = as_columns({"t": np.array(ZONED)}, "stream")["t"]
+    moments = [dt.datetime.fromisoformat(text) if text else None for text in ZONED]
+    datetimes = as_columns({"t": np.array(moments, dtype=object)}, "stream")["t"]
+
+    np.testing.assert_array_equal(times_of(column, "t"), OWN)
+    np.testing.assert_array_equal(times_of(datetimes, "t"), OWN)
+
+
+def test_a_day_alone_has_no_offset():
+    column = as_columns({"t": np.array(["2026-01-31"])}, "stream")["t"]
+
+    assert times_of(column, "t") == np.datetime64("2026-01-31", "us")
+
+
+def test_csv_and_parquet_with_zones_have_the_same_clock(tmp_path: Path):
+    times = pd.date_range("2026-07-01", periods=3, freq="h", tz="Europe/Berlin")
+    times = times.insert(1, pd.NaT)
+    table = pd.DataFrame({"t": times, "x": ["a", "NA", "b", "c"]})
+    table.to_csv(tmp_path / "t.csv", index=False, na_rep="NaN")
+    table.to_parquet(tmp_path / "t.parquet")
+
+    texts, native = (read_table(str(tmp_path / f"t.{kind}"), "x") for kind in ("csv", "parquet"))
+
+    np.testing.assert_array_equal(native["t"], times.tz_localize(None).to_numpy("datetime64[us]"))
+    np.testing.assert_array_equal(texts["t"], native["t"])
+    assert texts["x"].tolist() == native["x"].tolist() == ["a", "NA", "b", "c"]
