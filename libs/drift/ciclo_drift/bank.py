@@ -14,7 +14,8 @@ from ciclo_drift import bets
 from ciclo_drift.cells import CATEGORY_CELLS, as_numbers
 from ciclo_drift.engine import best_engine, layout
 from ciclo_drift.errors import DriftInputError
-from ciclo_drift.rows import Rows, phases_of_rows
+from ciclo_drift.rows import Rows, count_cells, phases_of_rows
+from ciclo_drift.snapshots import within, without
 from ciclo_drift.whitening import MEMORY_ROWS
 
 if TYPE_CHECKING:
@@ -99,13 +100,10 @@ class Bank:
         self.seed = seed
         if self.sums is not None and rows.sums is not None:
             self.sums.refill(Rows(rows.sums, np.zeros(len(rows), dtype=np.int16)), seed)
-        sizes = [reference.counts.shape for reference in self.references]
         self._fill(
             [
-                np.bincount(
-                    rows.phases * np.int64(cells) + codes, minlength=season * cells
-                ).reshape(season, cells)
-                for codes, (season, cells) in zip(rows.codes, sizes, strict=True)
+                count_cells(codes, rows.phases, reference.counts.shape[1], self.season)
+                for codes, reference in zip(rows.codes, self.references, strict=True)
             ]
         )
 
@@ -196,7 +194,7 @@ class Bank:
         """Returns the moving state; the references are not part of it."""
         copied = {name: array.copy() for name, array in self._state.items()}
         if self.sums is not None:
-            copied |= {f"sums_{name}": array for name, array in self.sums.snapshot().items()}
+            copied |= within("sums_", self.sums.snapshot())
         return copied | {"row": np.array(self.row)}
 
     def load(self, snapshot: Snapshot) -> None:
@@ -204,10 +202,7 @@ class Bank:
         self.row = int(snapshot["row"])
         self._state = {name: snapshot[name].copy() for name in self._state}
         if self.sums is not None:
-            inner = {
-                k.removeprefix("sums_"): v for k, v in snapshot.items() if k.startswith("sums_")
-            }
-            self.sums.load(inner)
+            self.sums.load(without("sums_", snapshot))
 
     def evidence(self) -> NDArray[np.float64]:
         """Shiryaev-Roberts sum of each stream, unweighted. Shape (F,)."""

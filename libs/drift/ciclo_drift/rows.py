@@ -42,6 +42,14 @@ class Rows:
         return Rows(self.codes[:, rows], self.phases[rows], self.memory, sums)
 
 
+def count_cells(
+    codes: NDArray[np.int16], phases: NDArray[np.int16], cells: int, season: int
+) -> NDArray[np.int64]:
+    """Rows of a stream per phase and cell. Shape (season, cells)."""
+    places = phases.astype(np.int64) * cells + codes
+    return np.bincount(places, minlength=season * cells).reshape(season, cells)
+
+
 def phases_of_rows(phases: object, rows: int, season: int | None = None) -> NDArray[np.int16]:
     """Phases as given, or one phase for all. Shape (rows,).
 

@@ -24,6 +24,7 @@ from ciclo_drift.dependence import (
     measure_dependence,
 )
 from ciclo_drift.errors import DriftInputError
+from ciclo_drift.rows import count_cells
 from ciclo_drift.whitening import LEAST_GAIN, MEMORY_ROWS, Whitening
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def sketch_categories(
         counted = ~every_other(len(texts), starts)
     labels, seen = frequent_labels(texts if counted.all() else texts[~counted])
     codes = left_out_codes(texts, labels, seen)
-    counts = _counts(codes[counted], phases[counted], CATEGORY_CELLS, int(phases.max()) + 1)
+    counts = count_cells(codes[counted], phases[counted], CATEGORY_CELLS, int(phases.max()) + 1)
     used = np.flatnonzero(counts.sum(axis=0))
     usual = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     scores = (codes[:, None] == used[None, :]) - usual[phases][:, used]
@@ -139,15 +140,7 @@ def _plain(
     """A sketch of numbers as they are."""
     edges = numeric_edges(numbers, cells, name)
     codes = numeric_codes(numbers, edges, name)
-    counts = _counts(codes, phases, len(edges) + 2, int(phases.max()) + 1)
+    counts = count_cells(codes, phases, len(edges) + 2, int(phases.max()) + 1)
     families = np.repeat(np.arange(4), np.diff((0, *bets.FAMILY_ENDS)))
     scores = bets.log_ratios()[bets.own_bins(codes, phases, counts, seed)]
     return Sketch(codes, counts, measure_dependence(scores, families, starts, largest_ratio), edges)
-
-
-def _counts(
-    codes: NDArray[np.int16], phases: NDArray[np.int16], cells: int, season: int
-) -> NDArray[np.int64]:
-    """Rows per phase and cell. Shape (season, cells)."""
-    places = phases.astype(np.int64) * cells + codes
-    return np.bincount(places, minlength=season * cells).reshape(season, cells)

@@ -48,6 +48,16 @@ def unpack(packed: bytes) -> Snapshot:
         ) from error
 
 
+def within(prefix: str, snapshot: Snapshot) -> Snapshot:
+    """Names of a part, prefixed: for a snapshot that holds it."""
+    return {prefix + name: array for name, array in snapshot.items()}
+
+
+def without(prefix: str, snapshot: Snapshot) -> Snapshot:
+    """The part that `within` put under `prefix`."""
+    return {k.removeprefix(prefix): v for k, v in snapshot.items() if k.startswith(prefix)}
+
+
 def require_kind(snapshot: Snapshot, kind: str) -> None:
     """Refuses a snapshot of another detector or of another version of it.
 

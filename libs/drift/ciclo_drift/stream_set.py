@@ -20,7 +20,7 @@ from ciclo_drift.errors import DriftInputError
 from ciclo_drift.explanation import culprits_of, distances_of
 from ciclo_drift.reference import Reference
 from ciclo_drift.rows import Rows, phases_of_rows
-from ciclo_drift.snapshots import Snapshot, require_kind
+from ciclo_drift.snapshots import Snapshot, require_kind, within, without
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -233,7 +233,7 @@ class StreamSet:
         packed = [np.frombuffer(r.to_bytes(), dtype=np.uint8) for r in sketches]
         certificate = self.certificate
         state: Snapshot = {f"reference_{i}": array for i, array in enumerate(packed)}
-        state |= {f"bank_{name}": array for name, array in self._bank.snapshot().items()}
+        state |= within("bank_", self._bank.snapshot())
         state |= alarm_arrays(self._alarm)
         return state | {
             "kind": np.array(self.KIND),
@@ -263,8 +263,7 @@ class StreamSet:
         threshold, seed = float(snapshot["threshold"]), int(snapshot["seed"])
         count = int(snapshot["streams"])
         streams = cls(references[:count], shares, threshold, certificate, seed, references[count:])
-        moving = {k.removeprefix("bank_"): v for k, v in snapshot.items() if k.startswith("bank_")}
-        streams._bank.load(moving)
+        streams._bank.load(without("bank_", snapshot))
         streams._alarm = alarm_from(snapshot)
         return streams
 

@@ -16,7 +16,7 @@ from ciclo_drift.errors import DriftInputError
 from ciclo_drift.joint.features import LEAST_FIT_ROWS
 from ciclo_drift.joint.scores import LEAST_MEMORY, MOVING, Scores
 from ciclo_drift.reference import Reference
-from ciclo_drift.snapshots import Snapshot, require_kind
+from ciclo_drift.snapshots import Snapshot, require_kind, within, without
 from ciclo_drift.stream_set import StreamSet
 
 if TYPE_CHECKING:
@@ -187,9 +187,8 @@ class JointBank:
 
     def snapshot(self) -> Snapshot:
         """Returns map, references, settings and state; `restore` continues from it exactly."""
-        state = {f"scores_{name}": array for name, array in self._scores.snapshot().items()}
-        state |= {f"start_{name}": array for name, array in self._start.items()}
-        state |= {f"streams_{name}": array for name, array in self._streams.snapshot().items()}
+        state = within("scores_", self._scores.snapshot()) | within("start_", self._start)
+        state |= within("streams_", self._streams.snapshot())
         return state | {"kind": np.array(self.KIND)}
 
     @classmethod
@@ -200,9 +199,9 @@ class JointBank:
             DriftInputError: The snapshot is of something else.
         """
         require_kind(snapshot, cls.KIND)
-        scores = Scores.restore(_part(snapshot, "scores_"))
-        bank = cls(scores, StreamSet.restore(_part(snapshot, "streams_")))
-        bank._start = _part(snapshot, "start_")
+        scores = Scores.restore(without("scores_", snapshot))
+        bank = cls(scores, StreamSet.restore(without("streams_", snapshot)))
+        bank._start = without("start_", snapshot)
         return bank
 
 
@@ -291,8 +290,3 @@ def _taken_as_independent(reference: Reference) -> Reference:
     kappas = np.ones_like(reference.serial.kappas)
     serial = replace(reference.serial, kappas=kappas, still_grows=False)
     return replace(reference, serial=serial, blocks=0)
-
-
-def _part(snapshot: Snapshot, prefix: str) -> Snapshot:
-    """The entries whose names begin with `prefix`, without it."""
-    return {k.removeprefix(prefix): v for k, v in snapshot.items() if k.startswith(prefix)}

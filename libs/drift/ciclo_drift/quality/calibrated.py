@@ -29,8 +29,8 @@ from ciclo_drift.quality.estimate import (
     stretches,
 )
 from ciclo_drift.quality.isotonic import Calibration
-from ciclo_drift.quality.trust import Reconciled, Trust, within, without
-from ciclo_drift.snapshots import Snapshot, require_kind
+from ciclo_drift.quality.trust import Reconciled, Trust
+from ciclo_drift.snapshots import Snapshot, require_kind, within, without
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

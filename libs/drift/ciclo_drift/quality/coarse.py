@@ -21,7 +21,7 @@ from ciclo_drift.cells import (
     numeric_edges,
 )
 from ciclo_drift.errors import DriftInputError
-from ciclo_drift.quality.trust import within, without
+from ciclo_drift.snapshots import within, without
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,6 +11,7 @@ import numpy as np
 from ciclo_drift.block_mean import BlockMeanTest
 from ciclo_drift.blocks import require_between
 from ciclo_drift.quality.estimate import Estimate, Limits
+from ciclo_drift.snapshots import within, without
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -161,13 +162,3 @@ class Trust:
         self._evidence = np.minimum((1.0 + self._evidence) * ratio, 1e280)
         if float(self._evidence.mean()) >= self.limits.budget_blocks:
             self._trusted = False
-
-
-def within(prefix: str, snapshot: Snapshot) -> Snapshot:
-    """Names of a part, prefixed: for a snapshot that holds it."""
-    return {prefix + name: array for name, array in snapshot.items()}
-
-
-def without(prefix: str, snapshot: Snapshot) -> Snapshot:
-    """The part that `within` put under `prefix`."""
-    return {k.removeprefix(prefix): v for k, v in snapshot.items() if k.startswith(prefix)}
