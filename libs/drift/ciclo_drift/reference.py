@@ -57,7 +57,8 @@ WHITENING = ("edges", "scores", "weights")
 class Reference:
     """What is kept of a stream's reference rows: counts per cell and no row.
 
-    Made by `numeric` or `categorical`; 6 to 8 KB as bytes, and 2 KB for each further phase.
+    Made by `numeric` or `categorical`; 6 to 8 KB as bytes, 12 KB where it is
+    whitened, and 2 KB for each further phase.
 
     Args:
         name: The stream's name; it also seeds the stream's tie-breaking draws.
